@@ -1,0 +1,2 @@
+//! Kernels of Shijim. Each file knows only slices and plain structs; Python is met in `python.rs` alone.
+pub mod python;

@@ -1,0 +1,1 @@
+"""The live half: records the market, owns the meaning of the data. Never imports Dagster, chDB or pandas."""

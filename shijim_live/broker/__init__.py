@@ -1,0 +1,1 @@
+"""Where market data comes from: the broker's SDK, the simulated exchange, a recorded log."""

@@ -1,0 +1,1 @@
+"""From a callback to the durable log, and reading that log back."""

@@ -1,0 +1,1 @@
+"""Tables over the archive. Not part of recording: the recorder does not know a database exists."""

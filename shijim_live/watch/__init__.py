@@ -1,0 +1,1 @@
+"""Watching a recorder from outside: counters over HTTP."""
