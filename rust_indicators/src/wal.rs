@@ -101,7 +101,9 @@ impl Log {
         let mut rest = records;
         while !rest.is_empty() {
             self.rotate_for(&rest[0])?;
-            let due = |record: &Record| record.header().received_ns != ABSENT_I64 && record.header().received_ns >= self.rotate_ns;
+            let due = |record: &Record| {
+                record.header().received_ns != ABSENT_I64 && record.header().received_ns >= self.rotate_ns
+            };
             let count = rest.iter().skip(1).position(due).map_or(rest.len(), |at| at + 1).min(BLOCK_RECORDS_MAX);
             let writer = self.writer.as_mut().expect("rotate_for opened a segment");
             let before = writer.bytes();
@@ -241,7 +243,7 @@ fn judge(ring: &Ring, continuity: &mut Continuity, records: &[Record]) {
     for record in records {
         continuity.observe(record);
     }
-    let counters = continuity.counters();
+    let counters = continuity.counters;
     ring.set(word::LOTS_MISSING, counters.lots_missing);
     ring.set(word::GAPS, counters.gaps);
     ring.set(word::DUPLICATES, counters.duplicates);
