@@ -1,8 +1,14 @@
-//! The only file that knows Python: the `rust_indicators._rust` module.
+//! The only folder that knows Python: the `rust_indicators._rust` module.
 use pyo3::prelude::*;
+
+mod decimal;
+mod log;
+mod publisher;
 
 #[pymodule]
 fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BACKEND", "rust")?;
+    module.add_class::<publisher::Publisher>()?;
+    log::register(module)?;
     Ok(())
 }
