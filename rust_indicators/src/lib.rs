@@ -5,4 +5,5 @@ pub mod python;
 pub mod record;
 pub mod ring;
 pub mod segment;
+pub mod simulate;
 pub mod wal;

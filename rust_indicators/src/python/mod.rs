@@ -4,11 +4,13 @@ use pyo3::prelude::*;
 mod decimal;
 mod log;
 mod publisher;
+mod simulate;
 
 #[pymodule]
 fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BACKEND", "rust")?;
     module.add_class::<publisher::Publisher>()?;
     log::register(module)?;
+    simulate::register(module)?;
     Ok(())
 }
