@@ -4,5 +4,6 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BACKEND", "rust")?;
+    crate::python_hft::register_hft(module)?;
     Ok(())
 }
