@@ -1,4 +1,6 @@
-from collections.abc import Buffer, Sequence
+from collections.abc import Sequence
+
+from typing_extensions import Buffer
 
 BACKEND: str
 
@@ -7,7 +9,7 @@ BACKEND: str
 EMPTY_PRICE_E6: int
 """Price of a book level that is not there."""
 
-class EventRows(Buffer):
+class EventRows:
     """Rows of hftbacktest's event type, 64 bytes each, read-only."""
 
     def __len__(self) -> int: ...
