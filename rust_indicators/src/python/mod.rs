@@ -2,6 +2,7 @@
 use pyo3::prelude::*;
 
 mod decimal;
+mod hft;
 mod log;
 mod publisher;
 mod simulate;
@@ -10,6 +11,7 @@ mod simulate;
 fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BACKEND", "rust")?;
     module.add_class::<publisher::Publisher>()?;
+    hft::register(module)?;
     log::register(module)?;
     simulate::register(module)?;
     Ok(())
