@@ -1,4 +1,8 @@
-//! Kernels of Shijim. Each file knows only slices and plain structs; Python is met in `python.rs` alone.
+//! Kernels of Shijim. Each file knows only slices and plain structs; Python is met in `python/` alone.
+pub mod block;
 pub mod continuity;
 pub mod python;
 pub mod record;
+pub mod ring;
+pub mod segment;
+pub mod wal;
