@@ -2,24 +2,38 @@
 
 from rust_indicators._rust import (
     BACKEND,
+    EMPTY_PRICE_E6,
+    Continuity,
+    EventRows,
     LogWriter,
     Publisher,
     RingReader,
     SegmentReader,
+    SimulatedDay,
+    build_hft_rows,
+    decode_l5,
     log_slot,
     multiset_hash,
     record_layout,
     recover_segment,
+    session_window,
 )
 
 __all__ = [
     "BACKEND",
+    "EMPTY_PRICE_E6",
+    "Continuity",
+    "EventRows",
     "LogWriter",
     "Publisher",
     "RingReader",
     "SegmentReader",
+    "SimulatedDay",
+    "build_hft_rows",
+    "decode_l5",
     "log_slot",
     "multiset_hash",
     "record_layout",
     "recover_segment",
+    "session_window",
 ]

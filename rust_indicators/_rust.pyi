@@ -1,7 +1,10 @@
 """What the compiled extension offers. Units are in the names; see the Rust sources for the contracts."""
 
+from collections.abc import Sequence
 from os import PathLike
 from typing import final
+
+from typing_extensions import Buffer
 
 BACKEND: str
 
@@ -79,5 +82,59 @@ class RingReader:
 
 def recover_segment(path: _Path) -> tuple[bool, int, int, int, int | None, list[_Problem]]: ...
 def record_layout() -> list[tuple[str, str, int, int]]: ...
-def multiset_hash(records: bytes) -> tuple[int, int]: ...
 def log_slot(received_ns: int) -> str: ...
+
+# L5 recordings and datasets
+
+EMPTY_PRICE_E6: int
+"""Price of a book level that is not there."""
+
+class EventRows:
+    """Rows of hftbacktest's event type, 64 bytes each, read-only."""
+
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+def decode_l5(ev: Buffer, exch_ts: Buffer, px: Buffer, qty: Buffer) -> tuple[bytes, bytes]:
+    """Rows of an L5 recording (u64, i64, f64, f64) → (books, trades) in words of int64.
+
+    A book is 23 words: place in the file, exchange_ns, source_offset_ns, bid_price_e6[5], bid_volume[5],
+    ask_price_e6[5], ask_volume[5]. A trade is 6: place, exchange_ns, source_offset_ns, price_e6, volume, side.
+    ValueError names the row that cannot be read.
+    """
+
+def build_hft_rows(
+    books: tuple[Sequence[Buffer], Sequence[Sequence[Buffer]]],
+    trades: tuple[Sequence[Buffer], Buffer],
+    session_starts: Sequence[Buffer],
+) -> tuple[EventRows, int]:
+    """Books and trades sorted by sequence → (rows, nanoseconds added to the local axis).
+
+    books: ([exchange_ns, local_ns], [bid prices, bid volumes, ask prices, ask volumes] of five columns each), int64;
+    trades: ([exchange_ns, local_ns, price_e6, volume] int64, side uint8); session_starts: [exchange_ns, local_ns].
+    ValueError names the book or trade that is not sound.
+    """
+
+# Continuity
+
+Finding = tuple[int, str, int, int, int, str]
+"""(index, verdict, lots, total before, total after, basis); verdict: first gap late duplicate reset excess."""
+
+class Continuity:
+    """Judges trades in the order given, and returns those that are not plainly the next one."""
+
+    def observe_records(self, records: bytes) -> list[Finding]: ...
+    def observe_columns(
+        self,
+        code: object,  # int32 buffers, like the others of equal length
+        lane: object,  # uint8
+        futures: object,  # uint8
+        exchange_ns: object,  # int64
+        volume: object,  # uint32
+        total_volume: object,  # uint32
+        payload: object,  # uint64, equal exactly when all the source sent is equal
+    ) -> list[Finding]: ...
+    def counters(self) -> list[tuple[str, int]]: ...
+
+def session_window(exchange_ns: int, futures: bool) -> tuple[int, bool]: ...
+def multiset_hash(records: bytes) -> tuple[int, int]: ...

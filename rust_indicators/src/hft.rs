@@ -93,10 +93,7 @@ impl fmt::Display for BuildError {
                 write!(formatter, "book {index}, {side} side: {rule}")
             }
             Self::Trade { index } => {
-                write!(
-                    formatter,
-                    "trade {index}: it needs a price, a positive volume and a side of 0, 1 or 2"
-                )
+                write!(formatter, "trade {index}: it needs a price, a positive volume and a side of 0, 1 or 2")
             }
         }
     }
@@ -106,16 +103,9 @@ impl std::error::Error for BuildError {}
 
 /// Build the rows. Exchange rows come stable by `exch_ts` (trades before depth rows of the same stamp), local rows
 /// stable by `local_ts`; an event whose place agrees on both axes is one row, otherwise two.
-pub fn build(
-    books: BookColumns<'_>,
-    trades: TradeColumns<'_>,
-    starts: SessionStarts<'_>,
-) -> Result<Built, BuildError> {
+pub fn build(books: BookColumns<'_>, trades: TradeColumns<'_>, starts: SessionStarts<'_>) -> Result<Built, BuildError> {
     check(&books, &trades, &starts)?;
-    let local_shift_ns = shift_ns(&[
-        (books.local_ns, books.exchange_ns),
-        (trades.local_ns, trades.exchange_ns),
-    ]);
+    let local_shift_ns = shift_ns(&[(books.local_ns, books.exchange_ns), (trades.local_ns, trades.exchange_ns)]);
     let on_exchange = Walk {
         books,
         trades,
@@ -127,10 +117,7 @@ pub fn build(
     };
     let (exchange_rows, local_order_agrees) = on_exchange.rows()?;
     if local_order_agrees {
-        return Ok(Built {
-            rows: exchange_rows,
-            local_shift_ns,
-        });
+        return Ok(Built { rows: exchange_rows, local_shift_ns });
     }
     let book_order = stable_order(on_exchange.book_order.as_deref(), books.local_ns);
     let local_rows = if same_order(&book_order, &on_exchange.book_order, books.local_ns.len()) {
@@ -141,55 +128,26 @@ pub fn build(
         // Books overtook each other on the way: each axis needs the differences in its own order.
         let trade_order = stable_order(on_exchange.trade_order.as_deref(), trades.local_ns);
         let primary = [books.local_ns, trades.local_ns, starts.local_ns];
-        Walk {
-            primary,
-            book_order,
-            trade_order,
-            ..on_exchange
-        }
-        .rows()?
-        .0
+        Walk { primary, book_order, trade_order, ..on_exchange }.rows()?.0
     };
-    Ok(Built {
-        rows: merge_axes(&exchange_rows, &local_rows),
-        local_shift_ns,
-    })
+    Ok(Built { rows: merge_axes(&exchange_rows, &local_rows), local_shift_ns })
 }
 
-fn check(
-    books: &BookColumns<'_>,
-    trades: &TradeColumns<'_>,
-    starts: &SessionStarts<'_>,
-) -> Result<(), BuildError> {
-    let levels = [
-        books.bid_price_e6,
-        books.bid_volume,
-        books.ask_price_e6,
-        books.ask_volume,
-    ];
+fn check(books: &BookColumns<'_>, trades: &TradeColumns<'_>, starts: &SessionStarts<'_>) -> Result<(), BuildError> {
+    let levels = [books.bid_price_e6, books.bid_volume, books.ask_price_e6, books.ask_volume];
     let count = books.exchange_ns.len();
-    if books.local_ns.len() != count || levels.iter().flatten().any(|column| column.len() != count)
-    {
+    if books.local_ns.len() != count || levels.iter().flatten().any(|column| column.len() != count) {
         return Err(BuildError::Ragged("books"));
     }
     let count = trades.exchange_ns.len();
-    if [
-        trades.local_ns.len(),
-        trades.price_e6.len(),
-        trades.volume.len(),
-        trades.side.len(),
-    ] != [count; 4]
-    {
+    if [trades.local_ns.len(), trades.price_e6.len(), trades.volume.len(), trades.side.len()] != [count; 4] {
         return Err(BuildError::Ragged("trades"));
     }
     if starts.exchange_ns.len() != starts.local_ns.len() {
         return Err(BuildError::Ragged("session starts"));
     }
-    let sound = |index: usize| {
-        trades.price_e6[index] != EMPTY_PRICE_E6
-            && trades.volume[index] > 0
-            && trades.side[index] <= 2
-    };
+    let sound =
+        |index: usize| trades.price_e6[index] != EMPTY_PRICE_E6 && trades.volume[index] > 0 && trades.side[index] <= 2;
     match (0..count).find(|&index| !sound(index)) {
         Some(index) => Err(BuildError::Trade { index }),
         None => Ok(()),
@@ -198,14 +156,8 @@ fn check(
 
 /// What must be added to the local axis so that no event is received before it happened.
 fn shift_ns(pairs: &[(&[i64], &[i64])]) -> i64 {
-    let least = |(local, exchange): &(&[i64], &[i64])| {
-        local.iter().zip(*exchange).map(|(l, e)| l - e).min()
-    };
-    pairs
-        .iter()
-        .filter_map(least)
-        .min()
-        .map_or(0, |latency| (-latency).max(0))
+    let least = |(local, exchange): &(&[i64], &[i64])| local.iter().zip(*exchange).map(|(l, e)| l - e).min();
+    pairs.iter().filter_map(least).min().map_or(0, |latency| (-latency).max(0))
 }
 
 /// The order that sorts `keys` stably, starting from `before` (None = as given); None when it is as given.
@@ -219,9 +171,7 @@ fn stable_order(before: Option<&[u32]>, keys: &[i64]) -> Option<Vec<u32>> {
 }
 
 fn same_order(left: &Option<Vec<u32>>, right: &Option<Vec<u32>>, count: usize) -> bool {
-    let at = |order: &Option<Vec<u32>>, index: usize| {
-        order.as_ref().map_or(index as u32, |order| order[index])
-    };
+    let at = |order: &Option<Vec<u32>>, index: usize| order.as_ref().map_or(index as u32, |order| order[index]);
     (0..count).all(|index| at(left, index) == at(right, index))
 }
 
@@ -253,16 +203,8 @@ impl Walk<'_> {
         let (mut local_order_agrees, mut last_local_ns) = (true, i64::MIN);
         while book < books || trade < trades {
             let (book_at, trade_at) = (at(&self.book_order, book), at(&self.trade_order, trade));
-            let book_key = if book < books {
-                self.key(0, book_at)
-            } else {
-                LAST
-            };
-            let trade_key = if trade < trades {
-                self.key(1, trade_at)
-            } else {
-                LAST
-            };
+            let book_key = if book < books { self.key(0, book_at) } else { LAST };
+            let trade_key = if trade < trades { self.key(1, trade_at) } else { LAST };
             while start < start_stamps.len() && start_stamps[start] <= book_key.0.min(trade_key.0) {
                 self.push_clear(start, &mut rows);
                 ladders = [Ladder::new(1), Ladder::new(-1)];
@@ -291,10 +233,7 @@ impl Walk<'_> {
     }
 
     fn push_clear(&self, start: usize, rows: &mut Vec<EventRow>) {
-        let (exch_ts, local_ts) = (
-            self.starts.exchange_ns[start],
-            self.starts.local_ns[start] + self.local_shift_ns,
-        );
+        let (exch_ts, local_ts) = (self.starts.exchange_ns[start], self.starts.local_ns[start] + self.local_shift_ns);
         rows.push(row(DEPTH_CLEAR_EVENT, exch_ts, local_ts, 0, 0));
     }
 
@@ -303,27 +242,14 @@ impl Walk<'_> {
         let side = [0, BUY_EVENT, SELL_EVENT][usize::from(trades.side[index])];
         let local_ts = trades.local_ns[index] + self.local_shift_ns;
         let (price_e6, volume) = (trades.price_e6[index], trades.volume[index]);
-        rows.push(row(
-            TRADE_EVENT | side,
-            trades.exchange_ns[index],
-            local_ts,
-            price_e6,
-            volume,
-        ));
+        rows.push(row(TRADE_EVENT | side, trades.exchange_ns[index], local_ts, price_e6, volume));
     }
 
     #[inline]
-    fn push_book(
-        &self,
-        index: usize,
-        ladders: &mut [Ladder; 2],
-        rows: &mut Vec<EventRow>,
-    ) -> Result<(), BuildError> {
+    fn push_book(&self, index: usize, ladders: &mut [Ladder; 2], rows: &mut Vec<EventRow>) -> Result<(), BuildError> {
         let books = &self.books;
-        let stamps = Stamps {
-            exch_ts: books.exchange_ns[index],
-            local_ts: books.local_ns[index] + self.local_shift_ns,
-        };
+        let stamps =
+            Stamps { exch_ts: books.exchange_ns[index], local_ts: books.local_ns[index] + self.local_shift_ns };
         let [bids, asks] = ladders;
         let bid_prices = books.bid_price_e6.map(|column| column[index]);
         let ask_prices = books.ask_price_e6.map(|column| column[index]);
@@ -331,16 +257,11 @@ impl Walk<'_> {
         let ask_volumes = books.ask_volume.map(|column| column[index]);
         let refused = |side| BuildError::Book { index, side };
         // Deletions of both sides first: no transient crossed book that would fill resting orders.
-        let bids_before = bids
-            .reconcile(&bid_prices, stamps, rows)
-            .ok_or(refused("bid"))?;
-        let asks_before = asks
-            .reconcile(&ask_prices, stamps, rows)
-            .ok_or(refused("ask"))?;
+        let bids_before = bids.reconcile(&bid_prices, stamps, rows).ok_or(refused("bid"))?;
+        let asks_before = asks.reconcile(&ask_prices, stamps, rows).ok_or(refused("ask"))?;
         let shown = bids.show(bids_before, bid_prices, bid_volumes, stamps, rows);
         shown.ok_or(refused("bid"))?;
-        asks.show(asks_before, ask_prices, ask_volumes, stamps, rows)
-            .ok_or(refused("ask"))
+        asks.show(asks_before, ask_prices, ask_volumes, stamps, rows).ok_or(refused("ask"))
     }
 }
 
@@ -363,12 +284,7 @@ struct Ladder {
 
 impl Ladder {
     fn new(sign: i64) -> Self {
-        Self {
-            sign,
-            prices: [EMPTY_PRICE_E6; LEVELS],
-            volumes: [0; LEVELS],
-            below: Vec::with_capacity(256),
-        }
+        Self { sign, prices: [EMPTY_PRICE_E6; LEVELS], volumes: [0; LEVELS], below: Vec::with_capacity(256) }
     }
 
     /// Delete every known level that the new window proves gone, move those that left it downwards out of the way,
@@ -376,17 +292,8 @@ impl Ladder {
     ///
     /// A window of fewer than five levels shows the whole side, so that nothing can be left below it.
     #[inline]
-    fn reconcile(
-        &mut self,
-        prices: &[i64; LEVELS],
-        stamps: Stamps,
-        rows: &mut Vec<EventRow>,
-    ) -> Option<[i64; LEVELS]> {
-        if *prices == self.prices {
-            Some(self.volumes)
-        } else {
-            self.move_window(prices, stamps, rows)
-        }
+    fn reconcile(&mut self, prices: &[i64; LEVELS], stamps: Stamps, rows: &mut Vec<EventRow>) -> Option<[i64; LEVELS]> {
+        if *prices == self.prices { Some(self.volumes) } else { self.move_window(prices, stamps, rows) }
     }
 
     fn move_window(
@@ -397,18 +304,13 @@ impl Ladder {
     ) -> Option<[i64; LEVELS]> {
         let mut before = [0; LEVELS];
         let (mut old, mut shown, mut better) = (0, 0, i64::MAX);
-        for (level, &price) in prices
-            .iter()
-            .enumerate()
-            .filter(|(_, price)| **price != EMPTY_PRICE_E6)
-        {
+        for (level, &price) in prices.iter().enumerate().filter(|(_, price)| **price != EMPTY_PRICE_E6) {
             let key = price * self.sign;
             if key >= better {
                 return None;
             }
             (better, shown) = (key, shown + 1);
-            while let Some((known, volume)) = self.peek(&mut old).filter(|&(known, _)| known >= key)
-            {
+            while let Some((known, volume)) = self.peek(&mut old).filter(|&(known, _)| known >= key) {
                 self.drop_peeked(&mut old);
                 if known == key {
                     before[level] = volume;
@@ -423,11 +325,8 @@ impl Ladder {
             self.drop_peeked(&mut old);
             self.push_depth(known * self.sign, 0, stamps, rows);
         }
-        let left = (old..LEVELS)
-            .rev()
-            .filter(|&level| self.prices[level] != EMPTY_PRICE_E6);
-        self.below
-            .extend(left.map(|level| (self.prices[level] * self.sign, self.volumes[level])));
+        let left = (old..LEVELS).rev().filter(|&level| self.prices[level] != EMPTY_PRICE_E6);
+        self.below.extend(left.map(|level| (self.prices[level] * self.sign, self.volumes[level])));
         Some(before)
     }
 
@@ -480,13 +379,7 @@ impl Ladder {
     #[inline]
     fn push_depth(&self, price_e6: i64, volume: i64, stamps: Stamps, rows: &mut Vec<EventRow>) {
         let side = if self.sign > 0 { BUY_EVENT } else { SELL_EVENT };
-        rows.push(row(
-            DEPTH_EVENT | side,
-            stamps.exch_ts,
-            stamps.local_ts,
-            price_e6,
-            volume,
-        ));
+        rows.push(row(DEPTH_EVENT | side, stamps.exch_ts, stamps.local_ts, price_e6, volume));
     }
 }
 
@@ -494,16 +387,7 @@ impl Ladder {
 #[inline]
 fn row(ev: u64, exch_ts: i64, local_ts: i64, price_e6: i64, volume: i64) -> EventRow {
     let (px, qty) = (price_e6 as f64 / 1e6, volume as f64);
-    EventRow {
-        ev: ev | BOTH_AXES,
-        exch_ts,
-        local_ts,
-        px,
-        qty,
-        order_id: 0,
-        ival: 0,
-        fval: 0.0,
-    }
+    EventRow { ev: ev | BOTH_AXES, exch_ts, local_ts, px, qty, order_id: 0, ival: 0, fval: 0.0 }
 }
 
 /// Weave rows sorted by exchange stamp and rows sorted by local stamp, as hftbacktest's `correct_event_order` does:
@@ -516,30 +400,16 @@ fn merge_axes(exchange: &[EventRow], local: &[EventRow]) -> Vec<EventRow> {
         if on_exchange == on_local {
             merged.push(on_exchange);
             (e, l) = (e + 1, l + 1);
-        } else if (on_exchange.exch_ts, on_exchange.local_ts)
-            <= (on_local.exch_ts, on_local.local_ts)
-        {
-            merged.push(EventRow {
-                ev: on_exchange.ev & !LOCAL_EVENT,
-                ..on_exchange
-            });
+        } else if (on_exchange.exch_ts, on_exchange.local_ts) <= (on_local.exch_ts, on_local.local_ts) {
+            merged.push(EventRow { ev: on_exchange.ev & !LOCAL_EVENT, ..on_exchange });
             e += 1;
         } else {
-            merged.push(EventRow {
-                ev: on_local.ev & !EXCH_EVENT,
-                ..on_local
-            });
+            merged.push(EventRow { ev: on_local.ev & !EXCH_EVENT, ..on_local });
             l += 1;
         }
     }
-    merged.extend(exchange[e..].iter().map(|row| EventRow {
-        ev: row.ev & !LOCAL_EVENT,
-        ..*row
-    }));
-    merged.extend(local[l..].iter().map(|row| EventRow {
-        ev: row.ev & !EXCH_EVENT,
-        ..*row
-    }));
+    merged.extend(exchange[e..].iter().map(|row| EventRow { ev: row.ev & !LOCAL_EVENT, ..*row }));
+    merged.extend(local[l..].iter().map(|row| EventRow { ev: row.ev & !EXCH_EVENT, ..*row }));
     merged
 }
 
@@ -559,9 +429,7 @@ mod tests {
     }
 
     fn run(books: &[Book], trades: &[Trade], starts: &[(i64, i64)]) -> Result<Built, BuildError> {
-        let price = |levels: &[(i64, i64)], at: usize| {
-            levels.get(at).map_or(EMPTY_PRICE_E6, |level| level.0 * E6)
-        };
+        let price = |levels: &[(i64, i64)], at: usize| levels.get(at).map_or(EMPTY_PRICE_E6, |level| level.0 * E6);
         let volume = |levels: &[(i64, i64)], at: usize| levels.get(at).map_or(0, |level| level.1);
         let levels: [[Vec<i64>; LEVELS]; 4] = [
             std::array::from_fn(|at| column(books, |book| price(book.2, at))),
@@ -595,11 +463,7 @@ mod tests {
     }
 
     fn told(built: &Built) -> Vec<(u64, i64, i64, f64, f64)> {
-        built
-            .rows
-            .iter()
-            .map(|row| (row.ev, row.exch_ts, row.local_ts, row.px, row.qty))
-            .collect()
+        built.rows.iter().map(|row| (row.ev, row.exch_ts, row.local_ts, row.px, row.qty)).collect()
     }
 
     const FULL: &[(i64, i64)] = &[(10, 1), (9, 1), (8, 1), (7, 1), (6, 1)];
@@ -608,42 +472,19 @@ mod tests {
     fn levels_that_leave_downwards_stay_until_they_are_seen_again() {
         let up: &[(i64, i64)] = &[(12, 3), (11, 2), (10, 1), (9, 1), (8, 1)];
         let down: &[(i64, i64)] = &[(9, 1), (8, 1), (6, 5), (5, 1), (4, 1)];
-        let built = run(
-            &[(1, 2, FULL, &[]), (3, 4, up, &[]), (5, 6, down, &[])],
-            &[],
-            &[],
-        )
-        .unwrap();
-        let rows: Vec<_> = told(&built)
-            .into_iter()
-            .skip(5)
-            .map(|row| (row.1, row.3, row.4))
-            .collect();
+        let built = run(&[(1, 2, FULL, &[]), (3, 4, up, &[]), (5, 6, down, &[])], &[], &[]).unwrap();
+        let rows: Vec<_> = told(&built).into_iter().skip(5).map(|row| (row.1, row.3, row.4)).collect();
         let after_up = [(3, 12.0, 3.0), (3, 11.0, 2.0)];
         // 7 was out of sight and is now proven gone; 6 came back with another size.
-        let after_down = [
-            (5, 12.0, 0.0),
-            (5, 11.0, 0.0),
-            (5, 10.0, 0.0),
-            (5, 7.0, 0.0),
-        ];
+        let after_down = [(5, 12.0, 0.0), (5, 11.0, 0.0), (5, 10.0, 0.0), (5, 7.0, 0.0)];
         let shown = [(5, 6.0, 5.0), (5, 5.0, 1.0), (5, 4.0, 1.0)];
         assert_eq!(rows, [&after_up[..], &after_down, &shown].concat());
     }
 
     #[test]
     fn a_window_of_fewer_than_five_levels_is_the_whole_side() {
-        let built = run(
-            &[(1, 2, FULL, &[]), (3, 4, &[(10, 1), (9, 1)], &[])],
-            &[],
-            &[],
-        )
-        .unwrap();
-        let gone: Vec<f64> = built.rows[5..]
-            .iter()
-            .filter(|row| row.qty == 0.0)
-            .map(|row| row.px)
-            .collect();
+        let built = run(&[(1, 2, FULL, &[]), (3, 4, &[(10, 1), (9, 1)], &[])], &[], &[]).unwrap();
+        let gone: Vec<f64> = built.rows[5..].iter().filter(|row| row.qty == 0.0).map(|row| row.px).collect();
         assert_eq!(gone, [8.0, 7.0, 6.0]);
     }
 
@@ -668,14 +509,7 @@ mod tests {
     fn a_negative_latency_shifts_the_whole_local_axis() {
         let built = run(&[(10, 12, &[(10, 1)], &[])], &[(20, 15, 10, 1, 2)], &[]).unwrap();
         assert_eq!(built.local_shift_ns, 5);
-        assert_eq!(
-            built
-                .rows
-                .iter()
-                .map(|row| row.local_ts)
-                .collect::<Vec<_>>(),
-            [17, 20]
-        );
+        assert_eq!(built.rows.iter().map(|row| row.local_ts).collect::<Vec<_>>(), [17, 20]);
     }
 
     #[test]
@@ -691,12 +525,7 @@ mod tests {
         let books: &[Book] = &[(6, 7, &[(11, 1)], &[]), (5, 8, &[(10, 1)], &[])];
         let built = run(books, &[], &[]).unwrap();
         let axis = |flag: u64| -> Vec<(f64, f64)> {
-            built
-                .rows
-                .iter()
-                .filter(|row| row.ev & flag != 0)
-                .map(|row| (row.px, row.qty))
-                .collect()
+            built.rows.iter().filter(|row| row.ev & flag != 0).map(|row| (row.px, row.qty)).collect()
         };
         assert_eq!(axis(EXCH_EVENT), [(10.0, 1.0), (10.0, 0.0), (11.0, 1.0)]);
         assert_eq!(axis(LOCAL_EVENT), [(11.0, 1.0), (11.0, 0.0), (10.0, 1.0)]);
@@ -715,10 +544,7 @@ mod tests {
             assert!(error.starts_with(message), "{error}");
         }
         for trade in [(1, 2, 10, 0, 1), (1, 2, 10, 1, 3)] {
-            assert_eq!(
-                run(&[], &[trade], &[]).unwrap_err(),
-                BuildError::Trade { index: 0 }
-            );
+            assert_eq!(run(&[], &[trade], &[]).unwrap_err(), BuildError::Trade { index: 0 });
         }
     }
 }

@@ -81,10 +81,7 @@ pub struct L5Columns<'a> {
 pub fn decode(columns: L5Columns<'_>) -> Result<Vec<L5Event>, L5Error> {
     let rows = columns.ev.len();
     if [columns.exch_ts.len(), columns.px.len(), columns.qty.len()] != [rows; 3] {
-        return Err(fail(
-            0,
-            "the columns ev, exch_ts, px, qty differ in length".to_owned(),
-        ));
+        return Err(fail(0, "the columns ev, exch_ts, px, qty differ in length".to_owned()));
     }
     let mut decoder = Decoder::with_capacity(rows / 4);
     for row in 0..rows {
@@ -112,20 +109,14 @@ fn price_e6(row: usize, px: f64) -> Result<i64, L5Error> {
     let rounded = scaled.round();
     // The comparison is written so that NaN fails it.
     if !((scaled - rounded).abs() <= PRICE_SLACK && rounded.abs() <= EXACT_FLOAT_MAX) {
-        return Err(fail(
-            row,
-            format!("price {px} is not a multiple of 0.000001"),
-        ));
+        return Err(fail(row, format!("price {px} is not a multiple of 0.000001")));
     }
     Ok(rounded as i64)
 }
 
 fn volume(row: usize, qty: f64) -> Result<i64, L5Error> {
     if !(0.0..=EXACT_FLOAT_MAX).contains(&qty) || qty.fract() != 0.0 {
-        return Err(fail(
-            row,
-            format!("quantity {qty} is not a non-negative integer"),
-        ));
+        return Err(fail(row, format!("quantity {qty} is not a non-negative integer")));
     }
     Ok(qty as i64)
 }
@@ -151,23 +142,13 @@ impl Decoder {
     fn with_capacity(events: usize) -> Self {
         let sides = [Vec::with_capacity(16), Vec::with_capacity(16)];
         let (touched, events) = (Vec::with_capacity(16), Vec::with_capacity(events));
-        Self {
-            events,
-            sides,
-            touched,
-            pending: false,
-            last_was_ask: false,
-            stamp: i64::MIN,
-        }
+        Self { events, sides, touched, pending: false, last_was_ask: false, stamp: i64::MIN }
     }
 
     /// Move to the stamp of the next row; a new stamp ends the snapshot.
     fn advance(&mut self, row: usize, stamp: i64) -> Result<(), L5Error> {
         if stamp < self.stamp {
-            return Err(fail(
-                row,
-                format!("time goes backwards, from {} to {stamp} ns", self.stamp),
-            ));
+            return Err(fail(row, format!("time goes backwards, from {} to {stamp} ns", self.stamp)));
         }
         if stamp != self.stamp {
             self.cut(row)?;
@@ -176,24 +157,12 @@ impl Decoder {
         Ok(())
     }
 
-    fn depth(
-        &mut self,
-        row: usize,
-        is_ask: bool,
-        price_e6: i64,
-        volume: i64,
-    ) -> Result<(), L5Error> {
+    fn depth(&mut self, row: usize, is_ask: bool, price_e6: i64, volume: i64) -> Result<(), L5Error> {
         if (self.last_was_ask && !is_ask) || self.touched.contains(&(is_ask, price_e6)) {
             self.cut(row)?;
         }
         let levels = &mut self.sides[usize::from(is_ask)];
-        let found = levels.iter().position(|&(known, _)| {
-            if is_ask {
-                known >= price_e6
-            } else {
-                known <= price_e6
-            }
-        });
+        let found = levels.iter().position(|&(known, _)| if is_ask { known >= price_e6 } else { known <= price_e6 });
         match found {
             Some(at) if levels[at].0 == price_e6 && volume == 0 => drop(levels.remove(at)),
             Some(at) if levels[at].0 == price_e6 => levels[at].1 = volume,
@@ -210,13 +179,7 @@ impl Decoder {
     fn trade(&mut self, row: usize, price_e6: i64, volume: i64, side: u8) -> Result<(), L5Error> {
         self.cut(row)?;
         let (exchange_ns, source_offset_ns) = round_to_grid(self.stamp);
-        self.events.push(L5Event::Trade(L5Trade {
-            exchange_ns,
-            source_offset_ns,
-            price_e6,
-            volume,
-            side,
-        }));
+        self.events.push(L5Event::Trade(L5Trade { exchange_ns, source_offset_ns, price_e6, volume, side }));
         Ok(())
     }
 
@@ -236,22 +199,14 @@ impl Decoder {
         }
         let (bids, asks) = (self.sides[0].len(), self.sides[1].len());
         if bids > LEVELS || asks > LEVELS {
-            let reason = format!(
-                "the snapshot that ends here has {bids} bid and {asks} ask levels, not up to {LEVELS}"
-            );
+            let reason =
+                format!("the snapshot that ends here has {bids} bid and {asks} ask levels, not up to {LEVELS}");
             return Err(fail(row, reason));
         }
         let (exchange_ns, source_offset_ns) = round_to_grid(self.stamp);
         let (bid_price_e6, bid_volume) = padded(&self.sides[0]);
         let (ask_price_e6, ask_volume) = padded(&self.sides[1]);
-        let book = L5Book {
-            exchange_ns,
-            source_offset_ns,
-            bid_price_e6,
-            bid_volume,
-            ask_price_e6,
-            ask_volume,
-        };
+        let book = L5Book { exchange_ns, source_offset_ns, bid_price_e6, bid_volume, ask_price_e6, ask_volume };
         self.events.push(L5Event::Book(book));
         Ok(())
     }
@@ -278,18 +233,11 @@ mod tests {
         let exch_ts: Vec<i64> = rows.iter().map(|row| row.1).collect();
         let px: Vec<f64> = rows.iter().map(|row| row.2).collect();
         let qty: Vec<f64> = rows.iter().map(|row| row.3).collect();
-        decode(L5Columns {
-            ev: &ev,
-            exch_ts: &exch_ts,
-            px: &px,
-            qty: &qty,
-        })
+        decode(L5Columns { ev: &ev, exch_ts: &exch_ts, px: &px, qty: &qty })
     }
 
     fn bids(event: &L5Event) -> Vec<(i64, i64)> {
-        let L5Event::Book(book) = event else {
-            panic!("not a book: {event:?}")
-        };
+        let L5Event::Book(book) = event else { panic!("not a book: {event:?}") };
         let levels = book.bid_price_e6.into_iter().zip(book.bid_volume);
         levels.filter(|level| level.0 != EMPTY_PRICE_E6).collect()
     }
@@ -333,12 +281,7 @@ mod tests {
 
     #[test]
     fn a_clear_without_depth_rows_is_an_empty_book() {
-        let events = run(&[
-            (BID_DEPTH, T, 10.0, 1.0),
-            (CLEAR, T, 0.0, 0.0),
-            (BUY_TRADE, T, 10.0, 1.0),
-        ])
-        .unwrap();
+        let events = run(&[(BID_DEPTH, T, 10.0, 1.0), (CLEAR, T, 0.0, 0.0), (BUY_TRADE, T, 10.0, 1.0)]).unwrap();
         assert_eq!(bids(&events[0]), [(10_000_000, 1)]);
         assert_eq!(bids(&events[1]), []);
     }
@@ -347,15 +290,9 @@ mod tests {
     fn every_fault_names_its_row() {
         let sound = (BUY_TRADE, T, 10.0, 1.0);
         let cases: [(Row, &str); 8] = [
-            (
-                (0xE000_0005, T, 10.0, 1.0),
-                "row 1: unknown event flags 0xE0000005",
-            ),
+            ((0xE000_0005, T, 10.0, 1.0), "row 1: unknown event flags 0xE0000005"),
             ((BUY_TRADE, T - 1, 10.0, 1.0), "row 1: time goes backwards"),
-            (
-                (BUY_TRADE, T, 10.000_000_5, 1.0),
-                "row 1: price 10.0000005 is not a multiple",
-            ),
+            ((BUY_TRADE, T, 10.000_000_5, 1.0), "row 1: price 10.0000005 is not a multiple"),
             ((BUY_TRADE, T, f64::NAN, 1.0), "row 1: price NaN"),
             ((BUY_TRADE, T, 1e30, 1.0), "row 1: price 1000000000"),
             ((BID_DEPTH, T, 10.0, -1.0), "row 1: quantity -1"),
@@ -370,9 +307,7 @@ mod tests {
 
     #[test]
     fn six_levels_at_a_cut_are_refused() {
-        let mut rows: Vec<Row> = (0..6)
-            .map(|at| (BID_DEPTH, T, 10.0 - f64::from(at), 1.0))
-            .collect();
+        let mut rows: Vec<Row> = (0..6).map(|at| (BID_DEPTH, T, 10.0 - f64::from(at), 1.0)).collect();
         rows.push((BUY_TRADE, T, 10.0, 1.0));
         let error = run(&rows).unwrap_err();
         assert_eq!(error.row, 6);

@@ -34,39 +34,21 @@ impl EventRows {
         self.rows.len()
     }
 
-    unsafe fn __getbuffer__(
-        slf: Bound<'_, Self>,
-        view: *mut ffi::Py_buffer,
-        flags: c_int,
-    ) -> PyResult<()> {
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let rows = &slf.get().rows;
         let bytes = size_of_val(rows.as_slice()) as ffi::Py_ssize_t;
         // SAFETY: `view` comes from the interpreter; the rows are never changed or moved while `slf` lives, and the
         // view holds a reference to `slf`. Read-only, so nothing can be written through it.
-        let filled = unsafe {
-            ffi::PyBuffer_FillInfo(
-                view,
-                slf.as_ptr(),
-                rows.as_ptr().cast_mut().cast(),
-                bytes,
-                1,
-                flags,
-            )
-        };
-        if filled == 0 {
-            Ok(())
-        } else {
-            Err(PyErr::fetch(slf.py()))
-        }
+        let filled =
+            unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), rows.as_ptr().cast_mut().cast(), bytes, 1, flags) };
+        if filled == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
     }
 }
 
 /// A contiguous buffer as a slice.
 fn slice<T: Element>(buffer: &PyBuffer<T>) -> PyResult<&[T]> {
     if !buffer.is_c_contiguous() || buffer.dimensions() != 1 {
-        return Err(PyValueError::new_err(
-            "a column must be a contiguous array of one dimension",
-        ));
+        return Err(PyValueError::new_err("a column must be a contiguous array of one dimension"));
     }
     // SAFETY: PyBuffer::get checked type, size and alignment, the buffer is contiguous, and the reference that
     // `buffer` holds keeps the memory alive. The callers hand over arrays that no other thread writes to.
@@ -76,9 +58,7 @@ fn slice<T: Element>(buffer: &PyBuffer<T>) -> PyResult<&[T]> {
 /// Five buffers, best level first, as slices.
 fn levels(buffers: &[PyBuffer<i64>]) -> PyResult<[&[i64]; LEVELS]> {
     let slices = buffers.iter().map(slice).collect::<PyResult<Vec<_>>>()?;
-    slices
-        .try_into()
-        .map_err(|_| PyValueError::new_err("a side needs one column for each of its five levels"))
+    slices.try_into().map_err(|_| PyValueError::new_err("a side needs one column for each of its five levels"))
 }
 
 /// (books, trades): int64 words in native order, `BOOK_WORDS` and `TRADE_WORDS` each.
@@ -90,12 +70,7 @@ fn decode_l5<'py>(
     px: PyBuffer<f64>,
     qty: PyBuffer<f64>,
 ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
-    let columns = L5Columns {
-        ev: slice(&ev)?,
-        exch_ts: slice(&exch_ts)?,
-        px: slice(&px)?,
-        qty: slice(&qty)?,
-    };
+    let columns = L5Columns { ev: slice(&ev)?, exch_ts: slice(&exch_ts)?, px: slice(&px)?, qty: slice(&qty)? };
     let decoded = py.detach(|| l5::decode(columns).map(|events| l5_words(&events)));
     let (books, trades) = decoded.map_err(|error| PyValueError::new_err(error.to_string()))?;
     Ok((PyBytes::new(py, &books), PyBytes::new(py, &trades)))
@@ -106,35 +81,19 @@ fn l5_words(events: &[L5Event]) -> (Vec<u8>, Vec<u8>) {
     for (place, event) in events.iter().enumerate() {
         match event {
             L5Event::Book(book) => {
-                let head = [
-                    place as i64,
-                    book.exchange_ns,
-                    i64::from(book.source_offset_ns),
-                ];
-                let sides = [
-                    book.bid_price_e6,
-                    book.bid_volume,
-                    book.ask_price_e6,
-                    book.ask_volume,
-                ];
-                let words: [i64; BOOK_WORDS] =
-                    std::array::from_fn(|at| match at.checked_sub(head.len()) {
-                        None => head[at],
-                        Some(at) => sides[at / LEVELS][at % LEVELS],
-                    });
+                let head = [place as i64, book.exchange_ns, i64::from(book.source_offset_ns)];
+                let sides = [book.bid_price_e6, book.bid_volume, book.ask_price_e6, book.ask_volume];
+                let words: [i64; BOOK_WORDS] = std::array::from_fn(|at| match at.checked_sub(head.len()) {
+                    None => head[at],
+                    Some(at) => sides[at / LEVELS][at % LEVELS],
+                });
                 books.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
             }
             L5Event::Trade(trade) => {
                 let offset = i64::from(trade.source_offset_ns);
                 let side = i64::from(trade.side);
-                let words: [i64; TRADE_WORDS] = [
-                    place as i64,
-                    trade.exchange_ns,
-                    offset,
-                    trade.price_e6,
-                    trade.volume,
-                    side,
-                ];
+                let words: [i64; TRADE_WORDS] =
+                    [place as i64, trade.exchange_ns, offset, trade.price_e6, trade.volume, side];
                 trades.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
             }
         }
@@ -171,10 +130,7 @@ fn build_hft_rows(
         volume: slice(&trades.0[3])?,
         side: slice(&trades.1)?,
     };
-    let starts = SessionStarts {
-        exchange_ns: slice(&session_starts[0])?,
-        local_ns: slice(&session_starts[1])?,
-    };
+    let starts = SessionStarts { exchange_ns: slice(&session_starts[0])?, local_ns: slice(&session_starts[1])? };
     let built = py.detach(|| hft::build(book_columns, trade_columns, starts));
     let built = built.map_err(|error| PyValueError::new_err(error.to_string()))?;
     Ok((EventRows { rows: built.rows }, built.local_shift_ns))

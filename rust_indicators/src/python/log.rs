@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::continuity::Continuity;
-use crate::record::{MultisetHash, RECORD_BYTES, Record, layout, records_in};
+use crate::record::{RECORD_BYTES, Record, layout, records_in};
 use crate::ring::{Polled, Ring, RingReader, word};
 use crate::segment::{self, End, Problem};
 use crate::wal::{Durability, Log, WalConfig, log_slot};
@@ -242,17 +242,6 @@ fn record_layout() -> Vec<(&'static str, &'static str, usize, usize)> {
     layout()
 }
 
-/// (count, wrapping sum of xxh3) of whole records: equal multisets have equal sums.
-#[pyfunction]
-fn multiset_hash(py: Python<'_>, records: &[u8]) -> (u64, u64) {
-    let hash = py.detach(|| {
-        let mut hash = MultisetHash::default();
-        records_in(records).for_each(|record| hash.add(&record));
-        hash
-    });
-    (hash.count, hash.sum)
-}
-
 /// The receive-clock slot a stamp falls into.
 #[pyfunction]
 #[pyo3(name = "log_slot")]
@@ -266,7 +255,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyRingReader>()?;
     module.add_function(wrap_pyfunction!(recover_segment, module)?)?;
     module.add_function(wrap_pyfunction!(record_layout, module)?)?;
-    module.add_function(wrap_pyfunction!(multiset_hash, module)?)?;
     module.add_function(wrap_pyfunction!(py_log_slot, module)?)?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The only folder that knows Python: the `rust_indicators._rust` module.
 use pyo3::prelude::*;
 
+mod continuity;
 mod decimal;
 mod hft;
 mod log;
@@ -11,6 +12,7 @@ mod simulate;
 fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BACKEND", "rust")?;
     module.add_class::<publisher::Publisher>()?;
+    continuity::register(module)?;
     hft::register(module)?;
     log::register(module)?;
     simulate::register(module)?;
