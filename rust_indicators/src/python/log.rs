@@ -236,6 +236,13 @@ fn recover_segment(py: Python<'_>, path: PathBuf) -> PyResult<(bool, u64, u64, u
     ))
 }
 
+/// Footer JSON of a sealed segment, from its last bytes; `None` while it is not sealed.
+#[pyfunction]
+fn read_footer(py: Python<'_>, path: PathBuf) -> PyResult<Option<Bound<'_, PyBytes>>> {
+    let footer = segment::read_footer(&path).map_err(PyValueError::new_err)?;
+    Ok(footer.map(|json| PyBytes::new(py, &json)))
+}
+
 /// Every field of the record: (struct, field, offset within the struct, bytes).
 #[pyfunction]
 fn record_layout() -> Vec<(&'static str, &'static str, usize, usize)> {
@@ -254,6 +261,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<LogWriter>()?;
     module.add_class::<PyRingReader>()?;
     module.add_function(wrap_pyfunction!(recover_segment, module)?)?;
+    module.add_function(wrap_pyfunction!(read_footer, module)?)?;
     module.add_function(wrap_pyfunction!(record_layout, module)?)?;
     module.add_function(wrap_pyfunction!(py_log_slot, module)?)?;
     Ok(())
