@@ -142,7 +142,8 @@ def test_a_flag_that_does_not_exist_is_a_mistake_of_the_caller(tmp_path: Path) -
 
 def test_an_empty_value_counts_as_not_set(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("UNIVERSE_LIMIT=7\n")
-    assert Settings.load({"UNIVERSE_LIMIT": "", "SHIJIM_DATA_DIR": " "}, tmp_path).universe_limit == 7
+    settings = Settings.load({"UNIVERSE_LIMIT": "", "SHIJIM_DATA_DIR": " "}, tmp_path)
+    assert (settings.universe_limit, settings.data_dir) == (7, tmp_path / "data")
 
 
 def test_dotenv_knows_comments_quotes_and_export(tmp_path: Path) -> None:
