@@ -358,7 +358,7 @@ BROKER_FIELDS: Final[dict[int, dict[str, str]]] = {
         "first_derived_ask_vol": "first_derived_ask_vol", "underlying_price": "underlying_price_e6",
     },
 }  # fmt: skip
-_BROKER_FLAGS: Final = {
+BROKER_FLAGS: Final = {
     BrokerClass.TICK_STK_V1: ("suspend", "simtrade", "intraday_odd"),
     BrokerClass.TICK_FOP_V1: ("simtrade",),
     BrokerClass.BIDASK_STK_V1: ("suspend", "simtrade", "intraday_odd"),
@@ -380,7 +380,7 @@ def to_broker_dict(event: Trade | Book) -> dict[str, object]:
         "code": event.code, "exchange": Exchange(event.exchange).name,
         "datetime": wall, "date": wall.date(), "time": wall.time(),
     }  # fmt: skip
-    for name in _BROKER_FLAGS[broker_class]:
+    for name in BROKER_FLAGS[broker_class]:
         fields[name] = bool(event.flags & Flag[name.upper()])
     for theirs, ours in BROKER_FIELDS[broker_class].items():
         value = getattr(event, ours)
