@@ -1,5 +1,10 @@
 """Kernels of Shijim, written in Rust. Not importable without the compiled extension: there is no slow stand-in."""
 
-from rust_indicators._rust import BACKEND
+from typing import TYPE_CHECKING
 
-__all__ = ["BACKEND"]
+from rust_indicators._rust import BACKEND, SimulatedDay
+
+if TYPE_CHECKING:
+    from rust_indicators._rust import SimulatedTruth as SimulatedTruth
+
+__all__ = ["BACKEND", "SimulatedDay"]
