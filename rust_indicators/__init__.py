@@ -1,5 +1,41 @@
 """Kernels of Shijim, written in Rust. Not importable without the compiled extension: there is no slow stand-in."""
 
-from rust_indicators._rust import BACKEND, Continuity, multiset_hash, session_window
+from rust_indicators._rust import (
+    BACKEND,
+    EMPTY_PRICE_E6,
+    Continuity,
+    EventRows,
+    LogWriter,
+    Publisher,
+    RingReader,
+    SegmentReader,
+    SimulatedDay,
+    build_hft_rows,
+    decode_l5,
+    log_slot,
+    multiset_hash,
+    read_footer,
+    record_layout,
+    recover_segment,
+    session_window,
+)
 
-__all__ = ["BACKEND", "Continuity", "multiset_hash", "session_window"]
+__all__ = [
+    "BACKEND",
+    "EMPTY_PRICE_E6",
+    "Continuity",
+    "EventRows",
+    "LogWriter",
+    "Publisher",
+    "RingReader",
+    "SegmentReader",
+    "SimulatedDay",
+    "build_hft_rows",
+    "decode_l5",
+    "log_slot",
+    "multiset_hash",
+    "read_footer",
+    "record_layout",
+    "recover_segment",
+    "session_window",
+]

@@ -1,8 +1,11 @@
 //! Kernels of Shijim. Each file knows only slices and plain structs; Python is met in `python/` alone.
 pub mod block;
 pub mod continuity;
+pub mod hft;
+pub mod l5;
 pub mod python;
 pub mod record;
 pub mod ring;
 pub mod segment;
+pub mod simulate;
 pub mod wal;

@@ -1,7 +1,8 @@
 //! One file of the log: a JSON header, blocks, and a JSON footer once it is sealed. Not the thread that commits
 //! (`wal.rs`), not the coding of a block (`block.rs`).
 //!
-//! `SHIJIMW1 · u32 length · u32 crc32c · header JSON · blocks … · SEND · u32 length · u32 crc32c · footer JSON`.
+//! `SHIJIMW1 · u32 length · u32 crc32c · header JSON · blocks … · SEND · u32 length · u32 crc32c · footer JSON ·
+//! u32 bytes of the footer from SEND · DONE`: a sealed segment is known by its last eight bytes.
 //! An unsealed segment ends in zeros (space written ahead) or in a torn block.
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -14,6 +15,8 @@ use crate::record::{ABSENT_I64, MultisetHash, Record};
 
 pub const SEGMENT_MAGIC: [u8; 8] = *b"SHIJIMW1";
 pub const FOOTER_MAGIC: [u8; 4] = *b"SEND";
+const TRAILER_MAGIC: [u8; 4] = *b"DONE";
+const TRAILER_BYTES: u64 = 8;
 /// Zeros written ahead of the data, so that a commit changes only file contents and not the file's size: half the
 /// disk writes per `fdatasync`. Large enough that one commit in tens of thousands pays for it.
 pub const PREWRITE_BYTES: u64 = 4 << 20;
@@ -162,7 +165,9 @@ impl SegmentWriter {
 }
 
 fn write_footer(file: &File, position: u64, contents: &Contents, recovered: bool) -> io::Result<()> {
-    let footer = framed(&FOOTER_MAGIC, contents.footer_json(recovered).as_bytes());
+    let mut footer = framed(&FOOTER_MAGIC, contents.footer_json(recovered).as_bytes());
+    footer.extend_from_slice(&(footer.len() as u32).to_le_bytes());
+    footer.extend_from_slice(&TRAILER_MAGIC);
     file.write_all_at(&footer, position)?;
     file.set_len(position + footer.len() as u64)?;
     file.sync_all()
@@ -345,6 +350,23 @@ impl SegmentReader {
     }
 }
 
+/// The footer of a sealed segment without reading its blocks; `None` while it is not sealed.
+pub fn read_footer(path: &Path) -> Result<Option<Vec<u8>>, String> {
+    let reader = SegmentReader::open(path)?;
+    let failed = |error: io::Error| format!("{}: {error}", path.display());
+    let length = reader.file.metadata().map_err(failed)?.len();
+    let mut trailer = [0; TRAILER_BYTES as usize];
+    if length < reader.position + TRAILER_BYTES {
+        return Ok(None);
+    }
+    reader.file.read_exact_at(&mut trailer, length - TRAILER_BYTES).map_err(failed)?;
+    let size = u64::from(u32::from_le_bytes(trailer[..4].try_into().expect("four bytes")));
+    if trailer[4..] != TRAILER_MAGIC || size + TRAILER_BYTES > length {
+        return Ok(None);
+    }
+    reader.footer_at(length - TRAILER_BYTES - size, length).map_err(failed)
+}
+
 fn read_json(file: &File, length: u64, at: u64, start: u64) -> Option<Vec<u8>> {
     let mut prefix = [0; 8];
     file.read_exact_at(&mut prefix, at).ok()?;
@@ -452,6 +474,7 @@ mod tests {
             (1, 100, Some((1001, 1100)))
         );
         assert_eq!(reader.contents.multiset, contents.multiset);
+        assert_eq!(read_footer(&path).unwrap(), reader.footer_json);
         assert!(String::from_utf8(reader.footer_json.unwrap()).unwrap().contains("\"codes\":{\"TXFD6\":100}"));
     }
 
@@ -463,6 +486,7 @@ mod tests {
         let mut reader = SegmentReader::open(&path).unwrap();
         let mut records = Vec::new();
         assert!(!reader.next_block(&mut records).unwrap());
+        assert_eq!(read_footer(&path).unwrap(), None);
         writer.append(&trades(1, 5)).unwrap();
         assert!(reader.next_block(&mut records).unwrap());
         assert!(!reader.next_block(&mut records).unwrap());

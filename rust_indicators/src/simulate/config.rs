@@ -1,0 +1,231 @@
+//! What a simulated day is made of, and whether it can be. Not what happens on it.
+use super::faults::Faults;
+
+/// Fixed point of prices and money.
+pub const E6: i64 = 1_000_000;
+pub const LEVELS: usize = 5;
+/// "Not there", as everywhere: a disconnect has no exchange stamp.
+pub const ABSENT: i64 = i64::MIN;
+/// A session shorter than this cannot be cut into the slices events are drawn in.
+const SESSION_NS_MIN: i64 = 60_000_000_000;
+const EVENTS_MAX: u64 = 100_000_000;
+const INSTRUMENTS_MAX: usize = 10_000;
+const REFERENCE_E6_MAX: i64 = 1_000_000 * E6;
+const LEVEL_LOTS_MAX: u32 = 1_000_000;
+const SHARE_MAX: u64 = 1_000_000;
+/// Truth names a session in one byte.
+const SESSIONS_MAX: usize = 200;
+/// Stocks are quoted per share and traded in lots of this many.
+const SHARES_PER_LOT: i64 = 1_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Market {
+    Stock,
+    Futures,
+}
+
+/// How far apart valid prices are (TWSE and TAIFEX rules).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TickRule {
+    /// 0.01 under 10, then 0.05, 0.1, 0.5, 1 and 5 from 1000.
+    Stock,
+    /// 0.01 under 50, then 0.05.
+    Etf,
+    /// One index point.
+    Point,
+}
+
+/// One session of one market; trial matches run from `trial_ns` to `open_ns`.
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub market: Market,
+    pub trial_ns: i64,
+    pub open_ns: i64,
+    pub close_ns: i64,
+    /// Share of an instrument's events, against the market's other sessions.
+    pub activity: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Instrument {
+    pub code: String,
+    pub market: Market,
+    pub reference_e6: i64,
+    pub tick_rule: TickRule,
+    /// Share of the day's events, against the other instruments.
+    pub weight: u64,
+    /// Lots on a typical level.
+    pub level_lots: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub seed: u64,
+    /// In time order within a market.
+    pub sessions: Vec<Session>,
+    pub instruments: Vec<Instrument>,
+    /// Trades, books and trial matches that happen, delivered or not.
+    pub target_events: u64,
+    pub delay_median_ns: u64,
+    pub outages: u64,
+    pub outage_ns: i64,
+    /// Messages of continuous trading that never arrive, outside the outages.
+    pub lost_ticks: u64,
+    pub lost_books: u64,
+    /// Messages delivered twice, the second time up to `repeat_distance_max` deliveries later.
+    pub repeats: u64,
+    pub repeat_distance_max: u64,
+}
+
+impl Config {
+    /// No sessions and no instruments yet, and no faults.
+    pub fn calm(seed: u64, target_events: u64) -> Config {
+        Config {
+            seed,
+            sessions: Vec::new(),
+            instruments: Vec::new(),
+            target_events,
+            delay_median_ns: 3_000_000,
+            outages: 0,
+            outage_ns: 0,
+            lost_ticks: 0,
+            lost_books: 0,
+            repeats: 0,
+            repeat_distance_max: 0,
+        }
+    }
+
+    /// The first thing wrong, in a sentence.
+    pub fn check(&self) -> Result<(), String> {
+        if self.target_events == 0 || self.target_events > EVENTS_MAX {
+            return Err(format!("target_events {}: needs 1 to {EVENTS_MAX}", self.target_events));
+        }
+        self.check_sessions()?;
+        self.check_instruments()?;
+        if self.delay_median_ns > 10_000_000_000 {
+            return Err(format!("delay_median_ns {}: at most 10 s", self.delay_median_ns));
+        }
+        if [self.lost_ticks, self.lost_books, self.repeats].iter().any(|&count| count > self.target_events / 20) {
+            return Err("lost_ticks, lost_books, repeats: at most 5 % of target_events each".to_owned());
+        }
+        Faults::check(self)
+    }
+
+    fn check_sessions(&self) -> Result<(), String> {
+        for session in &self.sessions {
+            let long_enough = session.close_ns - session.open_ns >= SESSION_NS_MIN
+                && (session.trial_ns == session.open_ns || session.open_ns - session.trial_ns >= SESSION_NS_MIN);
+            let on_grid = session.trial_ns % E6 == 0 && session.open_ns % E6 == 0 && session.close_ns % E6 == 0;
+            if !long_enough || !on_grid || !(1..=SHARE_MAX).contains(&session.activity) || session.trial_ns <= 0 {
+                return Err(format!(
+                    "session {session:?}: needs trial ≤ open < close, a minute each, whole ms, an activity"
+                ));
+            }
+        }
+        for market in [Market::Stock, Market::Futures] {
+            let of_market: Vec<_> = self.sessions.iter().filter(|session| session.market == market).collect();
+            if of_market.windows(2).any(|pair| pair[0].close_ns > pair[1].trial_ns) {
+                return Err(format!("{market:?} sessions overlap or are out of order"));
+            }
+            if of_market.is_empty() && self.instruments.iter().any(|instrument| instrument.market == market) {
+                return Err(format!("no {market:?} session given, but instruments of it"));
+            }
+        }
+        if self.sessions.len() > SESSIONS_MAX {
+            return Err(format!("{} sessions: at most {SESSIONS_MAX}", self.sessions.len()));
+        }
+        Ok(())
+    }
+
+    fn check_instruments(&self) -> Result<(), String> {
+        if self.instruments.is_empty() || self.instruments.len() > INSTRUMENTS_MAX {
+            return Err(format!("{} instruments: needs 1 to {INSTRUMENTS_MAX}", self.instruments.len()));
+        }
+        let mut codes = std::collections::HashSet::new();
+        for instrument in &self.instruments {
+            instrument.check()?;
+            self.check_amount(instrument)?;
+            if !codes.insert(&instrument.code) {
+                return Err(format!("instrument {}: given twice", instrument.code));
+            }
+        }
+        Ok(())
+    }
+
+    /// The money that can change hands in a session must fit 63 bits at six decimals.
+    fn check_amount(&self, instrument: &Instrument) -> Result<(), String> {
+        let weights: u64 = self.instruments.iter().map(|other| other.weight).sum();
+        let trades = i128::from(self.target_events) * i128::from(instrument.weight) / i128::from(weights);
+        let lots = trades * i128::from(instrument.level_lots / 3 + 2);
+        let amount_e6 = i128::from(instrument.reference_e6) * i128::from(instrument.multiplier()) * lots * 11 / 10;
+        if amount_e6 < i128::from(i64::MAX) && lots < i128::from(u32::MAX) {
+            return Ok(());
+        }
+        Err(format!("instrument {}: turnover would not fit 63 bits; lower level_lots or weight", instrument.code))
+    }
+
+    /// Events of one instrument in one session of its market, trial included.
+    pub(super) fn events_of(&self, instrument: &Instrument, session: &Session) -> u64 {
+        let weights: u64 = self.instruments.iter().map(|other| other.weight).sum();
+        let of_market = self.sessions.iter().filter(|other| other.market == session.market);
+        let activities: u64 = of_market.map(|other| other.activity).sum();
+        self.target_events * instrument.weight / weights * session.activity / activities
+    }
+}
+
+impl Instrument {
+    fn check(&self) -> Result<(), String> {
+        let Instrument { code, reference_e6, weight, level_lots, .. } = self;
+        if code.is_empty() || code.len() > 31 || !code.is_ascii() {
+            return Err(format!("instrument {code:?}: a code has 1 to 31 ASCII characters"));
+        }
+        if !(1..=REFERENCE_E6_MAX).contains(reference_e6) || self.ladder().len() < 4 * LEVELS {
+            return Err(format!(
+                "instrument {code}: reference price {reference_e6}e-6 leaves no ±10 % of valid prices"
+            ));
+        }
+        if !(1..=SHARE_MAX).contains(weight) || !(1..=LEVEL_LOTS_MAX).contains(level_lots) {
+            return Err(format!("instrument {code}: weight 1 to 1000000, level_lots 1 to {LEVEL_LOTS_MAX}"));
+        }
+        Ok(())
+    }
+
+    /// The broker's amounts: price × shares for stocks, price × contracts (no contract multiplier) for futures.
+    pub(super) fn multiplier(&self) -> i64 {
+        match self.market {
+            Market::Stock => SHARES_PER_LOT,
+            Market::Futures => 1,
+        }
+    }
+
+    fn tick_e6(&self, price_e6: i64) -> i64 {
+        match (self.tick_rule, price_e6 / E6) {
+            (TickRule::Point, _) => E6,
+            (TickRule::Etf, 0..50) | (TickRule::Stock, 0..10) => 10_000,
+            (TickRule::Etf, _) | (TickRule::Stock, 10..50) => 50_000,
+            (TickRule::Stock, 50..100) => 100_000,
+            (TickRule::Stock, 100..500) => 500_000,
+            (TickRule::Stock, 500..1_000) => E6,
+            (TickRule::Stock, _) => 5 * E6,
+        }
+    }
+
+    /// Lowest and highest valid price within ±10 % of the reference.
+    pub(super) fn limits(&self) -> (i64, i64) {
+        let (low, high) = (self.reference_e6 * 9 / 10, self.reference_e6 * 11 / 10);
+        let (up, down) = (self.tick_e6(low), self.tick_e6(high));
+        ((low + up - 1) / up * up, high / down * down)
+    }
+
+    /// Every valid price between the limits, rising.
+    pub(super) fn ladder(&self) -> Vec<i64> {
+        let (low, high) = self.limits();
+        let mut prices = Vec::new();
+        let mut price = low;
+        while price <= high {
+            prices.push(price);
+            price += self.tick_e6(price);
+        }
+        prices
+    }
+}
