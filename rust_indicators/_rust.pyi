@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import TypedDict, final
+from typing import Any, TypeAlias, TypedDict, final
 
+from numpy.typing import NDArray
 from typing_extensions import Buffer
 
 BACKEND: str
 
-type _Path = str | PathLike[str]
-type _Problem = tuple[int, int, int, int, str]
-type _FieldSpec = tuple[str, str, int, int]
-type _ClassSpec = tuple[type, int, int, list[_FieldSpec], list[tuple[str, int]]]
+_Path: TypeAlias = str | PathLike[str]
+_Problem: TypeAlias = tuple[int, int, int, int, str]
+_FieldSpec: TypeAlias = tuple[str, str, int, int]
+_ClassSpec: TypeAlias = tuple[type, int, int, list[_FieldSpec], list[tuple[str, int]]]
 
 @final
 class Publisher:
@@ -87,6 +88,9 @@ def log_slot(received_ns: int) -> str: ...
 
 # L5 recordings and datasets
 
+# Before Python 3.12 the stubs of numpy do not say that an array is a buffer.
+_Column = Buffer | NDArray[Any]
+
 EMPTY_PRICE_E6: int
 """Price of a book level that is not there."""
 
@@ -96,7 +100,7 @@ class EventRows:
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
-def decode_l5(ev: Buffer, exch_ts: Buffer, px: Buffer, qty: Buffer) -> tuple[bytes, bytes]:
+def decode_l5(ev: _Column, exch_ts: _Column, px: _Column, qty: _Column) -> tuple[bytes, bytes]:
     """Rows of an L5 recording (u64, i64, f64, f64) → (books, trades) in words of int64.
 
     A book is 23 words: place in the file, exchange_ns, source_offset_ns, bid_price_e6[5], bid_volume[5],
@@ -105,9 +109,9 @@ def decode_l5(ev: Buffer, exch_ts: Buffer, px: Buffer, qty: Buffer) -> tuple[byt
     """
 
 def build_hft_rows(
-    books: tuple[Sequence[Buffer], Sequence[Sequence[Buffer]]],
-    trades: tuple[Sequence[Buffer], Buffer],
-    session_starts: Sequence[Buffer],
+    books: tuple[Sequence[_Column], Sequence[Sequence[_Column]]],
+    trades: tuple[Sequence[_Column], _Column],
+    session_starts: Sequence[_Column],
 ) -> tuple[EventRows, int]:
     """Books and trades sorted by sequence → (rows, nanoseconds added to the local axis).
 
