@@ -2,9 +2,45 @@
 
 from typing import TYPE_CHECKING
 
-from rust_indicators._rust import BACKEND, SimulatedDay
+from rust_indicators._rust import (
+    BACKEND,
+    EMPTY_PRICE_E6,
+    Continuity,
+    EventRows,
+    LogWriter,
+    Publisher,
+    RingReader,
+    SegmentReader,
+    SimulatedDay,
+    build_hft_rows,
+    decode_l5,
+    log_slot,
+    multiset_hash,
+    read_footer,
+    record_layout,
+    recover_segment,
+    session_window,
+)
 
 if TYPE_CHECKING:
     from rust_indicators._rust import SimulatedTruth as SimulatedTruth
 
-__all__ = ["BACKEND", "SimulatedDay"]
+__all__ = [
+    "BACKEND",
+    "EMPTY_PRICE_E6",
+    "Continuity",
+    "EventRows",
+    "LogWriter",
+    "Publisher",
+    "RingReader",
+    "SegmentReader",
+    "SimulatedDay",
+    "build_hft_rows",
+    "decode_l5",
+    "log_slot",
+    "multiset_hash",
+    "read_footer",
+    "record_layout",
+    "recover_segment",
+    "session_window",
+]

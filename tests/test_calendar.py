@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
@@ -43,6 +44,7 @@ from shijim_live.calendar import (
 
 ROOT = Path(__file__).parents[1]
 SHARED_CALENDAR = ROOT.parent / "shared" / "data" / "calendar"
+TXF_DAY = ROOT.parent / "shared" / "data" / "txf_l5" / "TXFD6_2026-04-09.parquet"
 FUTURES, STOCK = Market.FUTURES, Market.STOCK
 NIGHT, DAY = Session.NIGHT, Session.DAY
 
@@ -521,3 +523,27 @@ def test_slots_sort_in_the_order_of_time(instant: int) -> None:
 def test_importing_the_calendar_loads_no_holidays() -> None:
     code = "import sys, shijim_live.calendar; sys.exit('holidays' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+
+
+# Real data
+
+
+@pytest.mark.skipif(not TXF_DAY.is_file(), reason="../shared/data/txf_l5 is absent")
+def test_a_real_futures_day_falls_into_its_lanes_and_trading_days() -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = parquet.read_table(TXF_DAY).to_pydict()
+    lots: Counter[tuple[str, Session, bool]] = Counter()
+    outside = 0
+    for flags, stamp, quantity in zip(rows["ev"], rows["exch_ts"], rows["qty"], strict=True):
+        if flags & 0xFF == 2:
+            grid = (int(stamp) + 500_000) // 1_000_000 * 1_000_000  # the true grid is 1 ms
+            trial = trial_lane_by_clock(grid, FUTURES)
+            lots[str(trading_day(grid, FUTURES)), session_window(grid, FUTURES)[1], trial] += int(quantity)
+            outside += not (trial or in_session(grid, FUTURES))
+    assert lots == {
+        ("2026-04-09", DAY, True): 10_595,
+        ("2026-04-09", DAY, False): 52_121,
+        ("2026-04-10", NIGHT, True): 2_145,
+        ("2026-04-10", NIGHT, False): 45_640,
+    }
+    assert outside == 0

@@ -1,4 +1,11 @@
-//! Kernels of Shijim. Each file knows only slices and plain structs; Python is met in `python.rs` alone.
+//! Kernels of Shijim. Each file knows only slices and plain structs; Python is met in `python/` alone.
+pub mod block;
+pub mod continuity;
+pub mod hft;
+pub mod l5;
 pub mod python;
-pub mod python_simulate;
+pub mod record;
+pub mod ring;
+pub mod segment;
 pub mod simulate;
+pub mod wal;

@@ -155,6 +155,6 @@ fn instrument((code, name, reference_e6, tick_bands_e6, weight, level_lots): Ins
     Ok(Instrument { code, market: market(&name)?, reference_e6, tick_bands_e6, weight, level_lots })
 }
 
-pub fn register_simulate(module: &Bound<'_, PyModule>) -> PyResult<()> {
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<SimulatedDay>()
 }

@@ -1,0 +1,693 @@
+//! Volume continuity: `total_volume` must rise by exactly `volume` per (code, lane, session), or lots are missing.
+//! Not a judge of books, of trial matches or of causes (`shijim_pipelines/audit.py` asks why).
+//!
+//! The recorder judges each record as it is written, the audit judges the archived columns: both through `judge`.
+//! Rules, in order, for a trade that covers the lots (total − volume, total]:
+//!   1. first of its session  basis zero, or carried when a futures day goes on exactly where its night stopped
+//!   2. total above the last  next, gap (lots in between are a hole) or excess (volume claims lots already seen)
+//!   3. equal payload among the last `RECENT_MAX`  duplicate
+//!   4. fills an open hole, stamped no later than the trade that revealed it  late
+//!   5. stamped before the newest trade  late, filling nothing (an old repeat)
+//!   6. total below the last  reset: known lots start anew, open holes stay missing
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use crate::record::{
+    ABSENT_I64, ABSENT_U32, HEADER_BYTES, Header, RECORD_BYTES, Record, broker_class, exchange, flag, kind, lane,
+};
+
+/// Streams remembered; the least recently used half goes when it is reached. A full one weighs under 2 KB.
+pub const STREAMS_MAX: usize = 1 << 14;
+/// Payloads a repeat is looked for in; a reconnect replays seconds, not minutes.
+pub const RECENT_MAX: usize = 64;
+/// Open holes a late trade may fill, per stream; the oldest is forgotten first and stays missing.
+pub const HOLES_MAX: usize = 64;
+/// How many days back a night session is looked for when its day session starts (long holidays).
+pub const CARRY_DAYS_MAX: i32 = 14;
+/// Streams found without hashing the session; a power of two, small enough to stay in cache.
+const NEAR_SLOTS: usize = 1024;
+
+const SECOND_NS: i64 = 1_000_000_000;
+const DAY_NS: i64 = 86_400 * SECOND_NS;
+const TAIPEI_NS: i64 = 8 * 3600 * SECOND_NS;
+/// Futures: trial matching starts 08:30 and 14:50, and belongs to the session that follows it.
+const DAY_FROM_NS: i64 = (8 * 60 + 30) * 60 * SECOND_NS;
+const NIGHT_FROM_NS: i64 = (14 * 60 + 50) * 60 * SECOND_NS;
+
+/// What the first total of a stretch was judged against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// The session starts at 0.
+    Zero,
+    /// The day session went on where the night stopped.
+    Carried,
+    /// The trade before.
+    Previous,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not a trade, a trial match, marked suspect, or without total, volume or exchange stamp.
+    NotJudged,
+    First {
+        basis: Basis,
+    },
+    Next,
+    /// `lots` between the last total and this trade were not seen; basis zero means a late start.
+    Gap {
+        lots: u32,
+        basis: Basis,
+    },
+    /// Out of order; `lots` of known holes it filled.
+    Late {
+        lots: u32,
+    },
+    Duplicate,
+    /// The total fell.
+    Reset,
+    /// The trade claims `lots` that earlier ones had covered: volume and total contradict each other.
+    Excess {
+        lots: u32,
+    },
+}
+
+/// A verdict and the highest total known before the trade (0 for the first one).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    pub verdict: Verdict,
+    pub total_before: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub judged: u64,
+    /// Lots of all gaps minus the lots late trades filled.
+    pub lots_missing: u64,
+    pub gaps: u64,
+    pub late: u64,
+    pub duplicates: u64,
+    pub resets: u64,
+    pub excesses: u64,
+    /// Streams and holes given up for memory (`STREAMS_MAX`, `HOLES_MAX`); 0 unless something is very wrong.
+    pub forgotten: u64,
+}
+
+/// What the rules need of a trade; `payload` is equal exactly when everything the source sent is.
+#[derive(Clone, Copy, Debug)]
+pub struct Sighting {
+    /// 16 bytes of code, or anything else that names it within one `Continuity`.
+    pub code: [u64; 2],
+    pub lane: u8,
+    pub futures: bool,
+    pub exchange_ns: i64,
+    pub volume: u32,
+    pub total_volume: u32,
+    pub payload: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Key {
+    code: [u64; 2],
+    session: i32,
+    lane: u8,
+    futures: bool,
+}
+
+impl std::hash::Hash for Key {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let rest = u64::from(self.session as u32) << 16 | u64::from(self.lane) << 8 | u64::from(self.futures);
+        hasher.write_u64(self.code[0] ^ self.code[1].rotate_left(32) ^ rest.wrapping_mul(MIX));
+    }
+}
+
+const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// One multiplication; keys are codes we subscribed to, not an attacker's.
+#[derive(Clone, Copy, Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+    fn write_u64(&mut self, value: u64) {
+        let product = u128::from(self.0 ^ value) * u128::from(MIX);
+        self.0 = (product as u64) ^ (product >> 64) as u64;
+    }
+}
+
+/// Lots (from, to] not seen yet; `exchange_ns` is the stamp of the trade that revealed it.
+#[derive(Clone, Copy)]
+struct Hole {
+    from: u32,
+    to: u32,
+    exchange_ns: i64,
+}
+
+struct Stream {
+    key: Key,
+    total: u32,
+    exchange_ns: i64,
+    /// `Counters::judged` when last used.
+    used: u64,
+    recent: Vec<u64>,
+    recent_next: usize,
+    holes: Vec<Hole>,
+}
+
+/// Where a stream was last found: valid while the stamp stays in its session window.
+#[derive(Clone, Copy)]
+struct Near {
+    code: [u64; 2],
+    from_ns: i64,
+    until_ns: i64,
+    slot: u32,
+    lane: u8,
+    futures: bool,
+}
+
+const FAR: Near = Near { code: [0; 2], from_ns: 0, until_ns: 0, slot: 0, lane: 0, futures: false };
+
+pub struct Continuity {
+    near: Box<[Near; NEAR_SLOTS]>,
+    slots: HashMap<Key, u32, BuildHasherDefault<KeyHasher>>,
+    streams: Vec<Stream>,
+    pub counters: Counters,
+}
+
+impl Default for Continuity {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Continuity {
+    pub fn new() -> Self {
+        Continuity {
+            near: Box::new([FAR; NEAR_SLOTS]),
+            slots: HashMap::default(),
+            streams: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    #[inline(always)]
+    pub fn observe(&mut self, record: &Record) -> Verdict {
+        match sighting(record) {
+            Some(trade) => self.judge(&trade).verdict,
+            None => Verdict::NotJudged,
+        }
+    }
+
+    #[inline(always)]
+    pub fn judge(&mut self, trade: &Sighting) -> Judgement {
+        self.counters.judged += 1;
+        let near = &self.near[near_slot(trade)];
+        let in_window = near.from_ns <= trade.exchange_ns && trade.exchange_ns < near.until_ns;
+        let same = near.code == trade.code && near.lane == trade.lane && near.futures == trade.futures;
+        if !(in_window && same) {
+            return self.judge_far(trade);
+        }
+        let slot = near.slot as usize;
+        self.judge_in(slot, trade)
+    }
+
+    /// The stream is not the one last seen under this code: look it up by session, or start it.
+    #[cold]
+    fn judge_far(&mut self, trade: &Sighting) -> Judgement {
+        let key = key_of(trade);
+        if let Some(slot) = self.slots.get(&key).copied() {
+            self.remember_near(trade, key, slot);
+            return self.judge_in(slot as usize, trade);
+        }
+        if self.streams.len() >= STREAMS_MAX {
+            self.forget_least_used();
+        }
+        let from = trade.total_volume.saturating_sub(trade.volume);
+        let carried = from > 0 && self.night_before(key) == Some(from);
+        let mut stream = Stream {
+            key,
+            total: trade.total_volume,
+            exchange_ns: trade.exchange_ns,
+            used: self.counters.judged,
+            recent: Vec::new(),
+            recent_next: 0,
+            holes: Vec::new(),
+        };
+        stream.remember(trade.payload);
+        let verdict = if carried {
+            Verdict::First { basis: Basis::Carried }
+        } else if from == 0 {
+            Verdict::First { basis: Basis::Zero }
+        } else {
+            stream.holes.push(Hole { from: 0, to: from, exchange_ns: trade.exchange_ns });
+            self.counters.gaps += 1;
+            self.counters.lots_missing += u64::from(from);
+            Verdict::Gap { lots: from, basis: Basis::Zero }
+        };
+        let slot = self.streams.len() as u32;
+        self.streams.push(stream);
+        self.slots.insert(key, slot);
+        self.remember_near(trade, key, slot);
+        Judgement { verdict, total_before: if carried { from } else { 0 } }
+    }
+
+    #[inline(always)]
+    fn judge_in(&mut self, slot: usize, trade: &Sighting) -> Judgement {
+        let stream = &mut self.streams[slot];
+        stream.used = self.counters.judged;
+        let before = stream.total;
+        let from = trade.total_volume.saturating_sub(trade.volume);
+        if from == before && trade.volume > 0 {
+            stream.advance(trade);
+            return Judgement { verdict: Verdict::Next, total_before: before };
+        }
+        let verdict = stream.judge_break(trade, from, &mut self.counters);
+        Judgement { verdict, total_before: before }
+    }
+
+    /// Last total of the nearest night session before a futures day session.
+    fn night_before(&self, key: Key) -> Option<u32> {
+        if !key.futures || key.session & 1 == 1 {
+            return None;
+        }
+        (1..=CARRY_DAYS_MAX)
+            .find_map(|days| self.slots.get(&Key { session: key.session - 2 * days + 1, ..key }))
+            .map(|slot| self.streams[*slot as usize].total)
+    }
+
+    fn remember_near(&mut self, trade: &Sighting, key: Key, slot: u32) {
+        let (from_ns, until_ns) = window_ns(key.session >> 1, key.session & 1 == 1, key.futures);
+        self.near[near_slot(trade)] =
+            Near { code: trade.code, from_ns, until_ns, slot, lane: trade.lane, futures: trade.futures };
+    }
+
+    fn forget_least_used(&mut self) {
+        self.streams.sort_unstable_by_key(|stream| std::cmp::Reverse(stream.used));
+        self.counters.forgotten += (self.streams.len() - STREAMS_MAX / 2) as u64;
+        self.streams.truncate(STREAMS_MAX / 2);
+        self.slots = self.streams.iter().enumerate().map(|(slot, stream)| (stream.key, slot as u32)).collect();
+        *self.near = [FAR; NEAR_SLOTS];
+    }
+}
+
+impl Stream {
+    #[inline(always)]
+    fn advance(&mut self, trade: &Sighting) {
+        self.total = trade.total_volume;
+        self.exchange_ns = self.exchange_ns.max(trade.exchange_ns);
+        self.remember(trade.payload);
+    }
+
+    #[inline(always)]
+    fn remember(&mut self, payload: u64) {
+        if self.recent.len() < RECENT_MAX {
+            self.recent.push(payload);
+            return;
+        }
+        self.recent[self.recent_next] = payload;
+        self.recent_next = (self.recent_next + 1) % RECENT_MAX;
+    }
+
+    /// Everything but the plain next trade, by the rules at the top of the file.
+    #[cold]
+    fn judge_break(&mut self, trade: &Sighting, from: u32, counters: &mut Counters) -> Verdict {
+        let before = self.total;
+        if trade.total_volume > before {
+            self.advance(trade);
+            if from < before {
+                counters.excesses += 1;
+                return Verdict::Excess { lots: before - from };
+            }
+            counters.gaps += 1;
+            counters.lots_missing += u64::from(from - before);
+            counters.forgotten += self.open(Hole { from: before, to: from, exchange_ns: trade.exchange_ns });
+            return Verdict::Gap { lots: from - before, basis: Basis::Previous };
+        }
+        if self.recent.contains(&trade.payload) {
+            counters.duplicates += 1;
+            return Verdict::Duplicate;
+        }
+        self.remember(trade.payload);
+        if from == before {
+            return Verdict::Next; // volume 0: a price was told, no lots
+        }
+        let lots = self.fill(from, trade.total_volume, trade.exchange_ns);
+        if lots > 0 || trade.exchange_ns < self.exchange_ns {
+            counters.late += 1;
+            counters.lots_missing -= u64::from(lots);
+            return Verdict::Late { lots };
+        }
+        self.exchange_ns = trade.exchange_ns;
+        if trade.total_volume == before {
+            counters.excesses += 1;
+            return Verdict::Excess { lots: trade.volume };
+        }
+        counters.resets += 1;
+        self.total = trade.total_volume;
+        self.holes.clear();
+        Verdict::Reset
+    }
+
+    /// Returns how many holes had to be forgotten for this one.
+    fn open(&mut self, hole: Hole) -> u64 {
+        let full = self.holes.len() >= HOLES_MAX;
+        if full {
+            self.holes.remove(0);
+        }
+        self.holes.push(hole);
+        u64::from(full)
+    }
+
+    /// Takes (from, to] out of the open holes and returns how many lots of them it was.
+    fn fill(&mut self, from: u32, to: u32, exchange_ns: i64) -> u32 {
+        let mut lots = 0;
+        let mut at = 0;
+        while at < self.holes.len() {
+            let hole = self.holes[at];
+            let (low, high) = (hole.from.max(from), hole.to.min(to));
+            if low >= high || exchange_ns > hole.exchange_ns {
+                at += 1;
+                continue;
+            }
+            lots += high - low;
+            self.holes.remove(at);
+            for rest in [Hole { to: low, ..hole }, Hole { from: high, ..hole }] {
+                if rest.from < rest.to && self.holes.len() < HOLES_MAX {
+                    self.holes.insert(at, rest);
+                    at += 1;
+                }
+            }
+        }
+        lots
+    }
+}
+
+/// What of a record is judged, or `None`.
+#[inline(always)]
+pub fn sighting(record: &Record) -> Option<Sighting> {
+    let header = record.header();
+    if header.kind != kind::TRADE {
+        return None;
+    }
+    let body = &record.trade().body;
+    let judged = header.lane != lane::TRIAL
+        && header.flags & flag::SUSPECT == 0
+        && header.exchange_ns != ABSENT_I64
+        && body.total_volume != ABSENT_U32
+        && body.volume != ABSENT_U32;
+    judged.then(|| Sighting {
+        code: code_words(header),
+        lane: header.lane,
+        futures: is_futures(header),
+        exchange_ns: header.exchange_ns,
+        volume: body.volume,
+        total_volume: body.total_volume,
+        payload: payload(record),
+    })
+}
+
+#[inline(always)]
+fn code_words(header: &Header) -> [u64; 2] {
+    let (low, high) = header.code.split_at(8);
+    [low, high].map(|half| u64::from_le_bytes(half.try_into().expect("8 bytes")))
+}
+
+/// Contracts of the futures exchange have a day and a night session.
+#[inline(always)]
+pub fn is_futures(header: &Header) -> bool {
+    matches!(header.exchange, exchange::TAIFEX | exchange::TIM)
+        || matches!(header.broker_class, broker_class::TICK_FOP_V1 | broker_class::BIDASK_FOP_V1)
+}
+
+/// Fingerprint of body, exchange stamp and side: what the source sent, not when or where it reached us.
+///
+/// Sums of 32 × 32-bit products (the NH construction): cheap enough to take of every trade.
+#[inline(always)]
+pub fn payload(record: &Record) -> u64 {
+    let header = record.header();
+    let stamp = (header.exchange_ns as u64).wrapping_mul(MIX) ^ u64::from(header.side);
+    let words = record.words();
+    let sum = words[HEADER_BYTES / 8..].iter().zip(&KEYS).fold(0u64, |sum, (word, key)| {
+        let keyed = word ^ key;
+        sum.wrapping_add((keyed & 0xFFFF_FFFF) * (keyed >> 32))
+    });
+    sum ^ stamp.rotate_left(17)
+}
+
+const KEYS: [u64; (RECORD_BYTES - HEADER_BYTES) / 8] = keys();
+
+const fn keys() -> [u64; (RECORD_BYTES - HEADER_BYTES) / 8] {
+    let mut keys = [0; (RECORD_BYTES - HEADER_BYTES) / 8];
+    let mut state = MIX;
+    let mut at = 0;
+    while at < keys.len() {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        keys[at] = state;
+        at += 1;
+    }
+    keys
+}
+
+/// Session by the clock alone: (days since the epoch of its first day in Taipei, night).
+///
+/// Futures: night [14:50, 08:30 of the next day), day [08:30, 14:50). Stocks: the calendar date.
+pub fn session_window(exchange_ns: i64, futures: bool) -> (i32, bool) {
+    let wall = exchange_ns.saturating_add(TAIPEI_NS);
+    let (day, clock_ns) = (wall.div_euclid(DAY_NS) as i32, wall.rem_euclid(DAY_NS));
+    match futures {
+        true if clock_ns < DAY_FROM_NS => (day - 1, true),
+        true if clock_ns >= NIGHT_FROM_NS => (day, true),
+        _ => (day, false),
+    }
+}
+
+/// [from, until) of a session, UTC ns.
+fn window_ns(day: i32, night: bool, futures: bool) -> (i64, i64) {
+    let midnight = i64::from(day).saturating_mul(DAY_NS).saturating_sub(TAIPEI_NS);
+    let (from, until) = match (futures, night) {
+        (true, true) => (NIGHT_FROM_NS, DAY_NS + DAY_FROM_NS),
+        (true, false) => (DAY_FROM_NS, NIGHT_FROM_NS),
+        _ => (0, DAY_NS),
+    };
+    (midnight.saturating_add(from), midnight.saturating_add(until))
+}
+
+fn key_of(trade: &Sighting) -> Key {
+    let (day, night) = session_window(trade.exchange_ns, trade.futures);
+    Key { code: trade.code, session: 2 * day + i32::from(night), lane: trade.lane, futures: trade.futures }
+}
+
+#[inline(always)]
+fn near_slot(trade: &Sighting) -> usize {
+    let code = trade.code[0] ^ trade.code[1].rotate_left(32) ^ u64::from(trade.lane) << 56;
+    (code.wrapping_mul(MIX) >> 48) as usize & (NEAR_SLOTS - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Trade, TradeBody, code_bytes};
+
+    /// 2026-04-09 09:00 Taipei.
+    const NINE_NS: i64 = (20_552 * 24 + 1) * 3600 * SECOND_NS;
+
+    fn trade(code: &str, second: i64, volume: u32, total: u32) -> Record {
+        let mut header = Header::EMPTY;
+        header.kind = kind::TRADE;
+        header.lane = lane::BOARD;
+        header.exchange = exchange::TAIFEX;
+        header.exchange_ns = NINE_NS + second * SECOND_NS;
+        header.code = code_bytes(code).unwrap();
+        Record::from_trade(&Trade { header, body: TradeBody { volume, total_volume: total, ..TradeBody::ABSENT } })
+    }
+
+    fn verdicts(trades: &[(i64, u32, u32)]) -> (Vec<Verdict>, Counters) {
+        let mut continuity = Continuity::new();
+        let found = trades
+            .iter()
+            .map(|(second, volume, total)| continuity.observe(&trade("TXFD6", *second, *volume, *total)))
+            .collect();
+        (found, continuity.counters)
+    }
+
+    const FIRST: Verdict = Verdict::First { basis: Basis::Zero };
+    const NIGHT: i64 = -9 * 3600;
+
+    #[test]
+    fn a_session_without_loss_is_first_and_then_next() {
+        let (found, counters) = verdicts(&[(0, 2, 2), (1, 1, 3), (1, 5, 8), (2, 0, 8)]);
+        assert_eq!(found, [FIRST, Verdict::Next, Verdict::Next, Verdict::Next]);
+        assert_eq!(counters, Counters { judged: 4, ..Counters::default() });
+    }
+
+    #[test]
+    fn missing_lots_are_a_gap_and_a_late_trade_fills_it_in_parts() {
+        let gap = Verdict::Gap { lots: 6, basis: Basis::Previous };
+        let (found, counters) = verdicts(&[(0, 2, 2), (3, 2, 10), (2, 3, 6), (2, 1, 3), (2, 1, 3), (4, 1, 11)]);
+        let late = [Verdict::Late { lots: 3 }, Verdict::Late { lots: 1 }, Verdict::Duplicate];
+        assert_eq!(found, [&[FIRST, gap][..], &late, &[Verdict::Next]].concat());
+        assert_eq!((counters.lots_missing, counters.gaps, counters.late, counters.duplicates), (2, 1, 2, 1));
+    }
+
+    #[test]
+    fn a_late_start_is_a_gap_against_zero() {
+        let (found, counters) = verdicts(&[(0, 2, 100), (1, 1, 101)]);
+        assert_eq!(found, [Verdict::Gap { lots: 98, basis: Basis::Zero }, Verdict::Next]);
+        assert_eq!((counters.gaps, counters.lots_missing), (1, 98));
+    }
+
+    #[test]
+    fn a_day_session_that_goes_on_where_the_night_stopped_is_carried() {
+        let (found, _) = verdicts(&[(NIGHT, 5, 5), (0, 1, 6), (1, 1, 7)]);
+        assert_eq!(found, [FIRST, Verdict::First { basis: Basis::Carried }, Verdict::Next]);
+        let (found, _) = verdicts(&[(NIGHT, 5, 5), (0, 1, 1)]);
+        assert_eq!(found, [FIRST, FIRST]);
+        let (found, _) = verdicts(&[(NIGHT, 5, 5), (0, 1, 9)]);
+        assert_eq!(found, [FIRST, Verdict::Gap { lots: 8, basis: Basis::Zero }]);
+    }
+
+    #[test]
+    fn a_night_before_a_holiday_carries_too() {
+        let (found, _) = verdicts(&[(NIGHT - 3 * 86_400, 5, 5), (0, 1, 6)]);
+        assert_eq!(found[1], Verdict::First { basis: Basis::Carried });
+    }
+
+    #[test]
+    fn equal_payload_is_a_duplicate_whatever_sequence_and_connection_say() {
+        let mut continuity = Continuity::new();
+        let first = trade("TXFD6", 0, 2, 2);
+        let mut again = first;
+        again.header_mut().sequence = 99;
+        again.header_mut().received_ns = 1;
+        again.header_mut().connection = 3;
+        assert_eq!((continuity.observe(&first), continuity.observe(&again)), (FIRST, Verdict::Duplicate));
+        again.header_mut().side = 2;
+        assert_eq!(continuity.observe(&again), Verdict::Excess { lots: 2 });
+        assert_eq!(continuity.counters.duplicates, 1);
+    }
+
+    #[test]
+    fn a_fall_is_a_reset_and_the_stream_goes_on_from_there() {
+        let (found, counters) = verdicts(&[(0, 9, 9), (1, 3, 15), (2, 2, 2), (3, 1, 3)]);
+        let gap = Verdict::Gap { lots: 3, basis: Basis::Previous };
+        assert_eq!(found, [FIRST, gap, Verdict::Reset, Verdict::Next]);
+        assert_eq!((counters.resets, counters.lots_missing), (1, 3));
+    }
+
+    #[test]
+    fn a_fall_into_the_hole_of_a_late_start_is_still_a_reset() {
+        let (found, _) = verdicts(&[(0, 2, 100), (5, 3, 3)]);
+        assert_eq!(found[1], Verdict::Reset);
+    }
+
+    #[test]
+    fn an_old_repeat_beyond_memory_fills_nothing() {
+        let mut trades: Vec<(i64, u32, u32)> = (0..100).map(|at| (at, 1, at as u32 + 1)).collect();
+        trades.push((3, 1, 4));
+        let (found, counters) = verdicts(&trades);
+        assert_eq!(found[100], Verdict::Late { lots: 0 });
+        assert_eq!(counters.lots_missing, 0);
+    }
+
+    #[test]
+    fn volume_that_reaches_back_over_known_lots_is_an_excess() {
+        let (found, _) = verdicts(&[(0, 5, 5), (1, 4, 7), (2, 1, 8)]);
+        assert_eq!(found, [FIRST, Verdict::Excess { lots: 2 }, Verdict::Next]);
+    }
+
+    #[test]
+    fn trial_matches_absent_totals_suspects_and_books_are_not_judged() {
+        let mut continuity = Continuity::new();
+        let mut records = [trade("TXFD6", 0, 1, 1); 5];
+        records[0].header_mut().lane = lane::TRIAL;
+        records[1] = trade("TXFD6", 0, 1, ABSENT_U32);
+        records[2].header_mut().kind = kind::BOOK;
+        records[3].header_mut().exchange_ns = ABSENT_I64;
+        records[4].header_mut().flags = flag::SUSPECT;
+        assert!(records.iter().all(|record| continuity.observe(record) == Verdict::NotJudged));
+        assert_eq!(continuity.counters, Counters::default());
+    }
+
+    #[test]
+    fn codes_and_lanes_that_interleave_are_judged_apart() {
+        let mut continuity = Continuity::new();
+        let codes: Vec<String> = (0..600).map(|number| format!("{number:04}")).collect();
+        for total in 1..=5 {
+            for code in &codes {
+                let board = trade(code, i64::from(total), 1, total);
+                let mut odd = trade(code, i64::from(total), 10, 10 * total);
+                odd.header_mut().lane = lane::ODD;
+                let wanted = if total == 1 { FIRST } else { Verdict::Next };
+                assert_eq!((continuity.observe(&board), continuity.observe(&odd)), (wanted, wanted));
+            }
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_and_says_what_it_forgot() {
+        let mut continuity = Continuity::new();
+        for number in 0..STREAMS_MAX + 1 {
+            continuity.observe(&trade(&format!("{number}"), 0, 1, 1));
+        }
+        assert_eq!(continuity.counters.forgotten, (STREAMS_MAX / 2) as u64);
+        assert_eq!(continuity.observe(&trade(&format!("{STREAMS_MAX}"), 1, 1, 2)), Verdict::Next);
+        let mut holes = Continuity::new();
+        (0..200).for_each(|at| {
+            holes.observe(&trade("TXFD6", at, 1, 2 * at as u32 + 2));
+        });
+        assert_eq!((holes.counters.lots_missing, holes.streams[0].holes.len()), (200, HOLES_MAX));
+    }
+
+    #[test]
+    fn sessions_are_cut_by_the_clock() {
+        let at = |day: i64, hour: i64, minute: i64| (((day * 24 + hour) * 60 + minute) * 60) * SECOND_NS - TAIPEI_NS;
+        let table = [(8, 29, (9, true)), (8, 30, (10, false)), (14, 49, (10, false)), (14, 50, (10, true))];
+        for (hour, minute, wanted) in table {
+            assert_eq!(session_window(at(10, hour, minute), true), wanted);
+            assert_eq!(session_window(at(10, hour, minute), false), (10, false));
+            let (from, until) = window_ns(wanted.0, wanted.1, true);
+            assert!((from..until).contains(&at(10, hour, minute)));
+        }
+        assert_eq!(session_window(at(10, 0, 0), false), (10, false));
+        assert_eq!(session_window(at(10, 0, 0) - 1, false), (9, false));
+    }
+
+    /// `cargo test --release -- --ignored --nocapture nanoseconds`
+    #[test]
+    #[ignore = "a measurement"]
+    fn nanoseconds_per_event() {
+        for codes in [1, 20, 1000] {
+            // Few enough to stay in cache, as the record the recorder has just written is.
+            let mut records: Vec<Record> = (0..1000).map(|at| trade(&format!("C{}", at % codes), 0, 1, 0)).collect();
+            let mut continuity = Continuity::new();
+            let (mut observed, mut hashed) = (0.0, 0.0);
+            for round in 0..500 {
+                for (at, record) in records.iter_mut().enumerate() {
+                    let mut next = *record.trade();
+                    next.body.total_volume = round * (1000 / codes) + at as u32 / codes + 1;
+                    *record = Record::from_trade(&next);
+                }
+                let start = std::time::Instant::now();
+                records.iter().for_each(|record| {
+                    std::hint::black_box(continuity.observe(record));
+                });
+                observed += start.elapsed().as_nanos() as f64 / 500e3;
+                let start = std::time::Instant::now();
+                records.iter().for_each(|record| {
+                    std::hint::black_box(payload(record));
+                });
+                hashed += start.elapsed().as_nanos() as f64 / 500e3;
+            }
+            println!("{codes} codes: {observed:.1} ns/event, of which the fingerprint {hashed:.1}");
+            assert_eq!(continuity.counters.gaps, 0);
+        }
+    }
+}

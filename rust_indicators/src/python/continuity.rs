@@ -1,0 +1,136 @@
+//! `Continuity`, `session_window` and `multiset_hash` for Python. No rules: `continuity.rs` has them.
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::continuity::{self, Basis, Judgement, Sighting, Verdict};
+use crate::record::{MultisetHash, RECORD_BYTES, records_in};
+
+/// (index, verdict, lots, total before, total after, basis).
+type Finding = (usize, &'static str, u32, u32, u32, &'static str);
+
+/// Judges trades in the order given; what it returns are the trades that are not plainly the next one.
+#[pyclass]
+struct Continuity(continuity::Continuity);
+
+#[pymethods]
+impl Continuity {
+    #[new]
+    fn new() -> Self {
+        Continuity(continuity::Continuity::new())
+    }
+
+    /// Whole 256-byte records of any kind.
+    fn observe_records(&mut self, py: Python<'_>, records: &[u8]) -> PyResult<Vec<Finding>> {
+        whole(records)?;
+        Ok(py.detach(|| {
+            let trades = records_in(records).enumerate();
+            let judged = trades.filter_map(|(index, record)| Some((index, continuity::sighting(&record)?)));
+            judged.filter_map(|(index, trade)| finding(index, &trade, self.0.judge(&trade))).collect()
+        }))
+    }
+
+    /// Columns of equal length: trades that may be judged (not trial, nothing absent), in the order to judge them.
+    #[allow(clippy::too_many_arguments)]
+    fn observe_columns(
+        &mut self,
+        py: Python<'_>,
+        code: PyBuffer<i32>,
+        lane: PyBuffer<u8>,
+        futures: PyBuffer<u8>,
+        exchange_ns: PyBuffer<i64>,
+        volume: PyBuffer<u32>,
+        total_volume: PyBuffer<u32>,
+        payload: PyBuffer<u64>,
+    ) -> PyResult<Vec<Finding>> {
+        let (code, lane, futures) = (code.to_vec(py)?, lane.to_vec(py)?, futures.to_vec(py)?);
+        let (exchange_ns, payload) = (exchange_ns.to_vec(py)?, payload.to_vec(py)?);
+        let (volume, total_volume) = (volume.to_vec(py)?, total_volume.to_vec(py)?);
+        let rows = code.len();
+        let lengths = [lane.len(), futures.len(), exchange_ns.len(), volume.len(), total_volume.len(), payload.len()];
+        if lengths.iter().any(|length| *length != rows) {
+            return Err(PyValueError::new_err(format!("columns differ in length: {rows} codes, then {lengths:?}")));
+        }
+        Ok(py.detach(|| {
+            let found = (0..rows).filter_map(|index| {
+                let trade = Sighting {
+                    code: [code[index] as u64, 0],
+                    lane: lane[index],
+                    futures: futures[index] != 0,
+                    exchange_ns: exchange_ns[index],
+                    volume: volume[index],
+                    total_volume: total_volume[index],
+                    payload: payload[index],
+                };
+                finding(index, &trade, self.0.judge(&trade))
+            });
+            found.collect()
+        }))
+    }
+
+    /// Totals since this object was made.
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        let counters = &self.0.counters;
+        vec![
+            ("judged", counters.judged),
+            ("lots_missing", counters.lots_missing),
+            ("gaps", counters.gaps),
+            ("late", counters.late),
+            ("duplicates", counters.duplicates),
+            ("resets", counters.resets),
+            ("excesses", counters.excesses),
+            ("forgotten", counters.forgotten),
+        ]
+    }
+}
+
+fn finding(index: usize, trade: &Sighting, judgement: Judgement) -> Option<Finding> {
+    let (name, lots, basis) = match judgement.verdict {
+        Verdict::NotJudged | Verdict::Next => return None,
+        Verdict::First { basis } => ("first", 0, basis),
+        Verdict::Gap { lots, basis } => ("gap", lots, basis),
+        Verdict::Late { lots } => ("late", lots, Basis::Previous),
+        Verdict::Duplicate => ("duplicate", 0, Basis::Previous),
+        Verdict::Reset => ("reset", 0, Basis::Previous),
+        Verdict::Excess { lots } => ("excess", lots, Basis::Previous),
+    };
+    let basis = match basis {
+        Basis::Zero => "zero",
+        Basis::Carried => "carried",
+        Basis::Previous => "previous",
+    };
+    Some((index, name, lots, judgement.total_before, trade.total_volume, basis))
+}
+
+fn whole(records: &[u8]) -> PyResult<()> {
+    if records.len() % RECORD_BYTES != 0 {
+        return Err(PyValueError::new_err(format!(
+            "{} bytes are not whole {RECORD_BYTES}-byte records",
+            records.len()
+        )));
+    }
+    Ok(())
+}
+
+/// (days since the epoch of the window's first day in Taipei, night).
+#[pyfunction]
+fn session_window(exchange_ns: i64, futures: bool) -> (i32, bool) {
+    continuity::session_window(exchange_ns, futures)
+}
+
+/// (count, wrapping sum of hashes): equal for equal multisets of records; add both to join two sets.
+#[pyfunction]
+fn multiset_hash(py: Python<'_>, records: &[u8]) -> PyResult<(u64, u64)> {
+    whole(records)?;
+    Ok(py.detach(|| {
+        let mut hash = MultisetHash::default();
+        records_in(records).for_each(|record| hash.add(&record));
+        (hash.count, hash.sum)
+    }))
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Continuity>()?;
+    module.add_function(wrap_pyfunction!(session_window, module)?)?;
+    module.add_function(wrap_pyfunction!(multiset_hash, module)?)
+}

@@ -1,0 +1,269 @@
+//! The log from Python: reading segments, writing imported ones, watching a ring, recovering after a crash.
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::continuity::Continuity;
+use crate::record::{RECORD_BYTES, Record, layout, records_in};
+use crate::ring::{Polled, Ring, RingReader, word};
+use crate::segment::{self, End, Problem};
+use crate::wal::{Durability, Log, WalConfig, log_slot};
+
+pub type CounterMap = BTreeMap<&'static str, u64>;
+type ProblemRow = (u64, u64, u64, u64, String);
+
+pub fn counters(ring: &Ring) -> CounterMap {
+    [
+        ("accepted", word::ACCEPTED),
+        ("durable", word::DURABLE),
+        ("durable_received_ns", word::DURABLE_RECEIVED_NS),
+        ("last_received_ns", word::LAST_RECEIVED_NS),
+        ("missed", word::MISSED),
+        ("lots_missing", word::LOTS_MISSING),
+        ("gaps", word::GAPS),
+        ("duplicates", word::DUPLICATES),
+        ("resets", word::RESETS),
+        ("quarantined", word::QUARANTINED),
+        ("suspect", word::SUSPECT),
+        ("blocked_ns", word::BLOCKED_NS),
+        ("blocks", word::BLOCKS),
+        ("log_bytes", word::LOG_BYTES),
+        ("segments", word::SEGMENTS),
+        ("slots", word::SLOTS),
+        ("run_id", word::RUN_ID),
+        ("writer_pid", word::WRITER_PID),
+        ("state", word::STATE),
+    ]
+    .into_iter()
+    .map(|(name, place)| (name, ring.get(place)))
+    .collect()
+}
+
+/// The continuity state after every trade of these segments: what a restarted recorder carries on from.
+pub fn continuity_of(paths: Vec<PathBuf>) -> PyResult<Continuity> {
+    let mut continuity = Continuity::new();
+    let mut records = Vec::new();
+    for path in paths {
+        let mut reader = segment::SegmentReader::open(&path).map_err(PyValueError::new_err)?;
+        while reader.next_block(&mut records)? {
+            records.drain(..).for_each(|record| {
+                continuity.observe(&record);
+            });
+        }
+    }
+    continuity.counters = Default::default();
+    Ok(continuity)
+}
+
+fn bytes<'py>(py: Python<'py>, records: &[Record]) -> PyResult<Bound<'py, PyBytes>> {
+    PyBytes::new_with(py, records.len() * RECORD_BYTES, |out| {
+        for (place, record) in out.chunks_exact_mut(RECORD_BYTES).zip(records) {
+            place.copy_from_slice(&record.0);
+        }
+        Ok(())
+    })
+}
+
+fn row(problem: &Problem) -> ProblemRow {
+    (problem.offset, problem.length, problem.first_sequence, problem.count, problem.message.clone())
+}
+
+/// Reads one segment; of one that is being written, what is there so far.
+#[pyclass(module = "rust_indicators._rust")]
+pub struct SegmentReader {
+    reader: segment::SegmentReader,
+    pending: Vec<Record>,
+}
+
+#[pymethods]
+impl SegmentReader {
+    #[new]
+    fn new(path: PathBuf) -> PyResult<SegmentReader> {
+        let reader = segment::SegmentReader::open(&path).map_err(PyValueError::new_err)?;
+        Ok(SegmentReader { reader, pending: Vec::new() })
+    }
+
+    /// The next records, at least `max_records` unless the segment ends; `b""` at the end.
+    fn read<'py>(&mut self, py: Python<'py>, max_records: usize) -> PyResult<Bound<'py, PyBytes>> {
+        py.detach(|| -> std::io::Result<()> {
+            while self.pending.len() < max_records && self.reader.next_block(&mut self.pending)? {}
+            Ok(())
+        })?;
+        let count = self.pending.len().min(max_records);
+        let out = bytes(py, &self.pending[..count])?;
+        self.pending.drain(..count);
+        Ok(out)
+    }
+
+    #[getter]
+    fn header<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.reader.header_json)
+    }
+
+    /// The footer of a sealed segment, once reading has reached it.
+    #[getter]
+    fn footer<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.reader.footer_json.as_ref().map(|json| PyBytes::new(py, json))
+    }
+
+    #[getter]
+    fn problems(&self) -> Vec<ProblemRow> {
+        self.reader.problems.iter().map(row).collect()
+    }
+
+    #[getter]
+    fn position(&self) -> u64 {
+        self.reader.position
+    }
+
+    /// `more`, `sealed`, `open` (nothing after the last block) or `torn`.
+    #[getter]
+    fn end(&self) -> &'static str {
+        match self.reader.end {
+            End::More => "more",
+            End::Sealed => "sealed",
+            End::Open => "open",
+            End::Torn => "torn",
+        }
+    }
+
+    /// (count, wrapping sum of xxh3) of the records read so far.
+    #[getter]
+    fn multiset(&self) -> (u64, u64) {
+        (self.reader.contents.multiset.count, self.reader.contents.multiset.sum)
+    }
+
+    /// First and last sequence, received_ns range of the records read so far.
+    #[getter]
+    fn ranges(&self) -> (u64, u64, Option<(i64, i64)>) {
+        let contents = &self.reader.contents;
+        (contents.first_sequence, contents.last_sequence, contents.received_ns)
+    }
+}
+
+/// Writes records that do not come through the ring (imports) as segments of their own run.
+#[pyclass(module = "rust_indicators._rust")]
+pub struct LogWriter {
+    log: Log,
+    sequence: u64,
+}
+
+#[pymethods]
+impl LogWriter {
+    #[new]
+    fn new(wal_dir: PathBuf, run_id: String, header: String) -> LogWriter {
+        let config = WalConfig {
+            wal_dir,
+            run_id,
+            header_json: header,
+            durability: Durability::Sync,
+            commit_interval: Duration::ZERO,
+        };
+        LogWriter { log: Log::new(config), sequence: 0 }
+    }
+
+    /// Appends records, numbering them from 1. Durable after `close`.
+    fn append(&mut self, py: Python<'_>, records: &[u8]) -> PyResult<u64> {
+        if !records.len().is_multiple_of(RECORD_BYTES) {
+            return Err(PyValueError::new_err(format!("{} bytes are not whole records of 256", records.len())));
+        }
+        py.detach(|| {
+            let mut numbered: Vec<Record> = records_in(records).collect();
+            for record in &mut numbered {
+                self.sequence += 1;
+                record.header_mut().sequence = self.sequence;
+            }
+            self.log.append(&numbered)
+        })?;
+        Ok(self.sequence)
+    }
+
+    /// Seals the last segment.
+    fn close(&mut self, py: Python<'_>) -> PyResult<u64> {
+        py.detach(|| self.log.seal())?;
+        Ok(self.sequence)
+    }
+}
+
+/// A reader of a ring in another process (or this one): records in order, and the range it was too slow for.
+#[pyclass(name = "RingReader", module = "rust_indicators._rust")]
+pub struct PyRingReader {
+    reader: RingReader,
+}
+
+#[pymethods]
+impl PyRingReader {
+    #[new]
+    #[pyo3(signature = (path, cursor=1))]
+    fn new(path: PathBuf, cursor: u64) -> PyResult<PyRingReader> {
+        let ring = Ring::attach(&path).map_err(PyOSError::new_err)?;
+        Ok(PyRingReader { reader: RingReader::new(ring, cursor) })
+    }
+
+    /// (records, missed): missed is `(first, last)` when the reader was overrun, and then there are no records.
+    #[allow(clippy::type_complexity)]
+    fn poll<'py>(&mut self, py: Python<'py>, max_records: u64) -> PyResult<(Bound<'py, PyBytes>, Option<(u64, u64)>)> {
+        let mut records = Vec::new();
+        let polled = py.detach(|| self.reader.poll(max_records, &mut records));
+        let missed = match polled {
+            Polled::Records(_) => None,
+            Polled::Missed(first, last) => Some((first, last)),
+        };
+        Ok((bytes(py, &records)?, missed))
+    }
+
+    fn counters(&self) -> CounterMap {
+        counters(&self.reader.ring)
+    }
+}
+
+/// Seals what a dead run left open. (changed, records, torn bytes, last sequence, last received_ns, problems)
+#[pyfunction]
+#[allow(clippy::type_complexity)]
+fn recover_segment(py: Python<'_>, path: PathBuf) -> PyResult<(bool, u64, u64, u64, Option<i64>, Vec<ProblemRow>)> {
+    let recovered = py.detach(|| segment::recover(&path)).map_err(PyValueError::new_err)?;
+    let contents = &recovered.contents;
+    Ok((
+        recovered.changed,
+        contents.multiset.count,
+        recovered.torn_bytes,
+        contents.last_sequence,
+        contents.received_ns.map(|(_, last)| last),
+        recovered.problems.iter().map(row).collect(),
+    ))
+}
+
+/// Footer JSON of a sealed segment, from its last bytes; `None` while it is not sealed.
+#[pyfunction]
+fn read_footer(py: Python<'_>, path: PathBuf) -> PyResult<Option<Bound<'_, PyBytes>>> {
+    let footer = segment::read_footer(&path).map_err(PyValueError::new_err)?;
+    Ok(footer.map(|json| PyBytes::new(py, &json)))
+}
+
+/// Every field of the record: (struct, field, offset within the struct, bytes).
+#[pyfunction]
+fn record_layout() -> Vec<(&'static str, &'static str, usize, usize)> {
+    layout()
+}
+
+/// The receive-clock slot a stamp falls into.
+#[pyfunction]
+#[pyo3(name = "log_slot")]
+fn py_log_slot(received_ns: i64) -> String {
+    log_slot(received_ns)
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<SegmentReader>()?;
+    module.add_class::<LogWriter>()?;
+    module.add_class::<PyRingReader>()?;
+    module.add_function(wrap_pyfunction!(recover_segment, module)?)?;
+    module.add_function(wrap_pyfunction!(read_footer, module)?)?;
+    module.add_function(wrap_pyfunction!(record_layout, module)?)?;
+    module.add_function(wrap_pyfunction!(py_log_slot, module)?)?;
+    Ok(())
+}

@@ -1,0 +1,20 @@
+//! The only folder that knows Python: the `rust_indicators._rust` module.
+use pyo3::prelude::*;
+
+mod continuity;
+mod decimal;
+mod hft;
+mod log;
+mod publisher;
+mod simulate;
+
+#[pymodule]
+fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("BACKEND", "rust")?;
+    module.add_class::<publisher::Publisher>()?;
+    continuity::register(module)?;
+    hft::register(module)?;
+    log::register(module)?;
+    simulate::register(module)?;
+    Ok(())
+}

@@ -1,0 +1,486 @@
+//! The callback: reads every attribute of the broker's object, stamps, numbers, and hands the record to the ring.
+//! Not durable itself: `durable_sequence` is the acknowledgement.
+//!
+//! Which attribute goes to which bytes is given by `shijim_live.events` when the publisher is made: one table, one home.
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, TryLockError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDateAccess, PyDateTime, PyList, PyString, PyTimeAccess, PyTzInfoAccess};
+
+use super::decimal;
+use crate::record::{
+    ABSENT_I64, BookBody, EMPTY_PRICE_E6, Header, LEVELS, Record, TradeBody, code_bytes, exchange, flag, kind, lane,
+    text_records,
+};
+use crate::ring::{Ring, word};
+use crate::wal::{Durability, WalConfig, WalThread};
+
+/// How long a callback waits for room before it says that the log cannot keep up.
+const BLOCKED_MAX: Duration = Duration::from_secs(5);
+/// Text of a quarantined object; what is longer is cut, and says so.
+const QUARANTINE_BYTES_MAX: usize = 8192;
+const TAIPEI_OFFSET_NS: i64 = 8 * 3_600 * 1_000_000_000;
+
+/// (attribute, struct character of the record's field, offset in the record, levels)
+type FieldSpec = (String, char, usize, usize);
+/// (class, broker class number, kind, fields, flag attributes with their bits)
+type ClassSpec = (Py<PyAny>, u8, u8, Vec<FieldSpec>, Vec<(String, u32)>);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Width {
+    Price,
+    U32,
+    I32,
+    U8,
+}
+
+struct Field {
+    name: Py<PyString>,
+    width: Width,
+    offset: usize,
+    levels: usize,
+}
+
+struct Class {
+    type_pointer: usize,
+    _class: Py<PyAny>,
+    kind: u8,
+    template: Record,
+    fields: Vec<Field>,
+    flags: Vec<(Py<PyString>, u32)>,
+}
+
+struct Names {
+    code: Py<PyString>,
+    datetime: Py<PyString>,
+    exchange: Py<PyString>,
+    value: Py<PyString>,
+}
+
+/// Owned by the mutex: the one writer of the ring.
+struct Writer {
+    next_sequence: u64,
+}
+
+/// Publishes into the ring, and owns the log thread behind it.
+#[pyclass(frozen, module = "rust_indicators._rust")]
+pub struct Publisher {
+    ring: Arc<Ring>,
+    writer: Mutex<Writer>,
+    wal: Mutex<WalThread>,
+    classes: Vec<Class>,
+    names: Names,
+}
+
+#[pymethods]
+impl Publisher {
+    /// Creates the ring and starts the log thread. Raises ValueError for a bad option, OSError for a bad path.
+    #[new]
+    #[pyo3(signature = (*, ring_path, ring_slots, wal_dir, run_id, header, classes, durability="sync", commit_interval_ms=0, history=None))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        py: Python<'_>,
+        ring_path: PathBuf,
+        ring_slots: u64,
+        wal_dir: PathBuf,
+        run_id: &str,
+        header: String,
+        classes: Vec<ClassSpec>,
+        durability: &str,
+        commit_interval_ms: u64,
+        history: Option<Vec<PathBuf>>,
+    ) -> PyResult<Publisher> {
+        let number = u64::from_str_radix(run_id, 16)
+            .ok()
+            .filter(|_| run_id.len() == 16)
+            .ok_or_else(|| PyValueError::new_err(format!("run_id must be 16 hex digits, not {run_id:?}")))?;
+        let durability = match durability {
+            "sync" => Durability::Sync,
+            "write" => Durability::Write,
+            _ => return Err(PyValueError::new_err(format!("durability is sync or write, not {durability:?}"))),
+        };
+        if !header.starts_with('{') || header.len() < 3 {
+            return Err(PyValueError::new_err("header must be a JSON object with at least one key"));
+        }
+        decimal::check(py)?;
+        let classes = classes.into_iter().map(|spec| class(py, spec)).collect::<PyResult<_>>()?;
+        let continuity = super::log::continuity_of(history.unwrap_or_default())?;
+        let ring = Arc::new(Ring::create(&ring_path, ring_slots, number)?);
+        let commit_interval = Duration::from_millis(commit_interval_ms);
+        let config =
+            WalConfig { wal_dir, run_id: run_id.to_string(), header_json: header, durability, commit_interval };
+        let wal = WalThread::start(ring.clone(), config, continuity)?;
+        let intern = |name: &str| PyString::intern(py, name).unbind();
+        let names = Names {
+            code: intern("code"),
+            datetime: intern("datetime"),
+            exchange: intern("exchange"),
+            value: intern("value"),
+        };
+        let writer = Mutex::new(Writer { next_sequence: 1 });
+        Ok(Publisher { ring, writer, wal: Mutex::new(wal), classes, names })
+    }
+
+    /// One broker object. Returns the accepted sequence; an object that cannot be read is quarantined and counted.
+    #[pyo3(signature = (object, received_ns=None, connection=0))]
+    fn publish(&self, object: &Bound<'_, PyAny>, received_ns: Option<i64>, connection: u16) -> PyResult<u64> {
+        let received_ns = received_ns.unwrap_or_else(now_ns);
+        match self.decode(object, received_ns, connection) {
+            Ok((record, sides)) if sides.is_empty() => self.push(object.py(), &mut [record]),
+            Ok((record, mut records)) => {
+                records.push(record);
+                self.push(object.py(), &mut records)
+            }
+            Err(error) => self.quarantine(object, &error, received_ns, connection),
+        }
+    }
+
+    /// Records that are decoded already (replay). They keep everything but their sequence.
+    fn publish_records(&self, py: Python<'_>, records: &[u8]) -> PyResult<u64> {
+        if !records.len().is_multiple_of(crate::record::RECORD_BYTES) {
+            return Err(PyValueError::new_err(format!("{} bytes are not whole records of 256", records.len())));
+        }
+        let mut records: Vec<Record> = crate::record::records_in(records).collect();
+        let batch = (self.ring.slots() / 4).max(1) as usize;
+        let mut last = self.ring.get(word::ACCEPTED);
+        for chunk in records.chunks_mut(batch) {
+            last = self.push(py, chunk)?;
+        }
+        Ok(last)
+    }
+
+    /// A status event. `kind` is one of `events.Kind`; times in ns, absent where not given.
+    #[pyo3(signature = (kind, received_ns, *, begin_ns=ABSENT_I64, end_ns=ABSENT_I64, value=0, text="", connection=0))]
+    #[allow(clippy::too_many_arguments)]
+    fn publish_status(
+        &self,
+        py: Python<'_>,
+        kind: u8,
+        received_ns: i64,
+        begin_ns: i64,
+        end_ns: i64,
+        value: i64,
+        text: &str,
+        connection: u16,
+    ) -> PyResult<u64> {
+        let header = Header { kind, received_ns, connection, ..Header::EMPTY };
+        self.push(py, &mut text_records(&header, (begin_ns, end_ns), value, 0, text.as_bytes()))
+    }
+
+    #[getter]
+    fn accepted(&self) -> u64 {
+        self.ring.get(word::ACCEPTED)
+    }
+
+    #[getter]
+    fn durable(&self) -> u64 {
+        self.ring.get(word::DURABLE)
+    }
+
+    fn counters(&self) -> super::log::CounterMap {
+        super::log::counters(&self.ring)
+    }
+
+    /// Raises RuntimeError with the reason when the log thread has died.
+    fn check(&self) -> PyResult<()> {
+        let failure = self.wal.lock().expect("nobody panics holding this").failure();
+        failure.map_or(Ok(()), |reason| Err(log_failed(&reason)))
+    }
+
+    /// Drains, seals and stops. Returns the last durable sequence, which equals the last accepted one.
+    fn close(&self, py: Python<'_>) -> PyResult<u64> {
+        py.detach(|| self.wal.lock().expect("nobody panics holding this").finish())
+            .map_err(|reason| log_failed(&reason))?;
+        self.ring.set(word::STATE, crate::ring::state::CLOSED);
+        let (accepted, durable) = (self.accepted(), self.durable());
+        if accepted != durable {
+            return Err(PyRuntimeError::new_err(format!("{accepted} events accepted, only {durable} durable")));
+        }
+        Ok(durable)
+    }
+}
+
+impl Publisher {
+    fn decode(&self, object: &Bound<'_, PyAny>, received_ns: i64, connection: u16) -> PyResult<(Record, Vec<Record>)> {
+        let type_pointer = object.get_type_ptr() as usize;
+        let Some(class) = self.classes.iter().find(|class| class.type_pointer == type_pointer) else {
+            return Err(PyValueError::new_err("not one of the broker's quote classes"));
+        };
+        let mut record = class.template;
+        let mut sides = Vec::new();
+        for field in &class.fields {
+            let value = object.getattr(&field.name)?;
+            if field.levels == 1 {
+                put(&mut record, field.width, field.offset, &value, &mut sides)?;
+                continue;
+            }
+            let list = value.cast_into::<PyList>()?;
+            if list.len() != LEVELS {
+                return Err(PyValueError::new_err(format!("{} has {} levels, not {LEVELS}", field.name, list.len())));
+            }
+            for (level, item) in list.iter().enumerate() {
+                let offset = field.offset + level * if field.width == Width::Price { 8 } else { 4 };
+                put(&mut record, field.width, offset, &item, &mut sides)?;
+            }
+        }
+        if class.kind == kind::BOOK {
+            mark_empty_levels(&mut record);
+        }
+        let mut flags = if sides.is_empty() { 0 } else { flag::HAS_SIDE };
+        for (name, bit) in &class.flags {
+            if object.getattr(name)?.cast::<PyBool>()?.is_true() {
+                flags |= bit;
+            }
+        }
+        let code = object.getattr(&self.names.code)?;
+        let stamp = object.getattr(&self.names.datetime)?;
+        let exchange = object.getattr(&self.names.exchange)?.getattr(&self.names.value)?;
+        let (exchange_ns, suspect) = exchange_ns(stamp.cast::<PyDateTime>()?)?;
+        let trade_at_zero = class.kind == kind::TRADE && record.trade().body.price_e6 == 0;
+        if suspect || trade_at_zero {
+            flags |= flag::SUSPECT;
+            self.ring.add(word::SUSPECT, 1);
+        }
+        let code = code.cast::<PyString>()?.to_str()?;
+        let exchange = exchange_number(exchange.cast::<PyString>()?.to_str()?)?;
+        let header = record.header_mut();
+        header.code = code_bytes(code)
+            .ok_or_else(|| PyValueError::new_err(format!("code {code:?} is not 1 to 16 ASCII characters")))?;
+        header.exchange_ns = exchange_ns;
+        header.received_ns = received_ns;
+        header.connection = connection;
+        header.exchange = exchange;
+        header.flags = flags;
+        header.lane = lane_of(flags);
+        side_headers(&record, &mut sides);
+        Ok((record, sides))
+    }
+
+    fn push(&self, py: Python<'_>, records: &mut [Record]) -> PyResult<u64> {
+        match self.writer.try_lock() {
+            Ok(mut writer) if self.ring.room() >= records.len() as u64 => Ok(self.write(&mut writer, records)),
+            Ok(writer) => {
+                drop(writer);
+                py.detach(|| self.write_when_there_is_room(records)).map_err(|reason| log_failed(&reason))
+            }
+            Err(TryLockError::WouldBlock) => {
+                py.detach(|| self.write_when_there_is_room(records)).map_err(|reason| log_failed(&reason))
+            }
+            Err(TryLockError::Poisoned(_)) => Err(PyRuntimeError::new_err("a publishing thread panicked")),
+        }
+    }
+
+    fn write(&self, writer: &mut Writer, records: &mut [Record]) -> u64 {
+        for record in records {
+            record.header_mut().sequence = writer.next_sequence;
+            self.ring.write(record);
+            writer.next_sequence += 1;
+        }
+        writer.next_sequence - 1
+    }
+
+    /// The GIL is not held here: whoever has it may be the one that makes room elsewhere.
+    fn write_when_there_is_room(&self, records: &mut [Record]) -> Result<u64, String> {
+        let started = Instant::now();
+        let mut writer = self.writer.lock().map_err(|_| "a publishing thread panicked".to_string())?;
+        let wanted = records.len() as u64;
+        while self.ring.room() < wanted {
+            if self.ring.get(word::STATE) == crate::ring::state::FAILED || started.elapsed() > BLOCKED_MAX {
+                self.ring.add(word::BLOCKED_NS, started.elapsed().as_nanos() as u64);
+                let failure = self.wal.lock().expect("nobody panics holding this").failure();
+                return Err(failure.unwrap_or_else(|| format!("the disk has not kept up for {BLOCKED_MAX:?}")));
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        self.ring.add(word::BLOCKED_NS, started.elapsed().as_nanos() as u64);
+        Ok(self.write(&mut writer, records))
+    }
+
+    /// Keeps what can still be read of an object that cannot be decoded. Foreign panics arrive here as exceptions.
+    fn quarantine(&self, object: &Bound<'_, PyAny>, error: &PyErr, received_ns: i64, connection: u16) -> PyResult<u64> {
+        let py = object.py();
+        if error.is_instance_of::<pyo3::exceptions::PyKeyboardInterrupt>(py) {
+            return Err(error.clone_ref(py));
+        }
+        let class_name = object.get_type().name().map_or("?".into(), |name| name.to_string());
+        let mut text = format!("{class_name}: {}\n", error.value(py));
+        let type_pointer = object.get_type_ptr() as usize;
+        if let Some(class) = self.classes.iter().find(|class| class.type_pointer == type_pointer) {
+            let names = [&self.names.code, &self.names.datetime, &self.names.exchange];
+            for name in names.into_iter().chain(class.fields.iter().map(|field| &field.name)) {
+                let value = object.getattr(name).and_then(|value| Ok(value.str()?.to_string()));
+                text += &format!("{name}={}\n", value.unwrap_or_else(|error| format!("!{}", error.value(py))));
+            }
+        } else if let Ok(shown) = object.repr() {
+            text += &shown.to_string();
+        }
+        if text.len() > QUARANTINE_BYTES_MAX {
+            let cut = (0..=QUARANTINE_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+            text.truncate(cut);
+            text += "…";
+        }
+        self.ring.add(word::QUARANTINED, 1);
+        let header = Header { kind: kind::QUARANTINE, received_ns, connection, ..Header::EMPTY };
+        self.push(py, &mut text_records(&header, (ABSENT_I64, ABSENT_I64), 0, 0, text.as_bytes()))
+    }
+}
+
+fn class(py: Python<'_>, (class, broker_class, kind, fields, flags): ClassSpec) -> PyResult<Class> {
+    let mut template = match kind {
+        kind::TRADE => Record::from_trade(&crate::record::Trade { header: Header::EMPTY, body: TradeBody::ABSENT }),
+        kind::BOOK => Record::from_book(&crate::record::Book { header: Header::EMPTY, body: BookBody::ABSENT }),
+        _ => return Err(PyValueError::new_err(format!("kind {kind} has no broker class"))),
+    };
+    (template.header_mut().kind, template.header_mut().broker_class) = (kind, broker_class);
+    let fields = fields
+        .into_iter()
+        .map(|(name, width, offset, levels)| {
+            let width = match width {
+                'q' => Width::Price,
+                'I' => Width::U32,
+                'i' => Width::I32,
+                'B' => Width::U8,
+                _ => return Err(PyValueError::new_err(format!("{name}: no field of type {width:?}"))),
+            };
+            Ok(Field { name: PyString::intern(py, &name).unbind(), width, offset, levels })
+        })
+        .collect::<PyResult<_>>()?;
+    let flags = flags.into_iter().map(|(name, bit)| (PyString::intern(py, &name).unbind(), bit)).collect();
+    Ok(Class { type_pointer: class.as_ptr() as usize, _class: class, kind, template, fields, flags })
+}
+
+/// Stores a value, or sends it along as text where it does not fit.
+fn put(
+    record: &mut Record,
+    width: Width,
+    offset: usize,
+    value: &Bound<'_, PyAny>,
+    sides: &mut Vec<Record>,
+) -> PyResult<()> {
+    let fits = match width {
+        Width::Price => match decimal::e6(value)? {
+            // The lowest value names what is absent, so it cannot be a price.
+            Some(price_e6) if price_e6 != ABSENT_I64 => {
+                record.0[offset..offset + 8].copy_from_slice(&price_e6.to_le_bytes());
+                true
+            }
+            _ => false,
+        },
+        Width::U32 | Width::U8 => {
+            let limit = if width == Width::U8 { u64::from(u8::MAX) } else { u64::from(u32::MAX) };
+            match integer(value)? {
+                Some(number) if (0..limit as i64).contains(&number) => {
+                    let bytes = number.to_le_bytes();
+                    let size = if width == Width::U8 { 1 } else { 4 };
+                    record.0[offset..offset + size].copy_from_slice(&bytes[..size]);
+                    true
+                }
+                _ => false,
+            }
+        }
+        Width::I32 => match integer(value)? {
+            Some(number) if number > i64::from(i32::MIN) && number <= i64::from(i32::MAX) => {
+                record.0[offset..offset + 4].copy_from_slice(&(number as i32).to_le_bytes());
+                true
+            }
+            _ => false,
+        },
+    };
+    if !fits {
+        let text = value.str()?.to_string();
+        let header = Header { kind: kind::SIDE, ..Header::EMPTY };
+        sides.extend(text_records(&header, (ABSENT_I64, ABSENT_I64), 0, offset as u16, text.as_bytes()));
+    }
+    Ok(())
+}
+
+/// A Python int as i64; `None` when it is wider. Anything but an int is an error.
+fn integer(value: &Bound<'_, PyAny>) -> PyResult<Option<i64>> {
+    // SAFETY: a valid object pointer; only its type flags are read.
+    if unsafe { ffi::PyLong_CheckExact(value.as_ptr()) } == 0 {
+        return Err(PyValueError::new_err(format!("{} where an int was expected", value.get_type().name()?)));
+    }
+    let mut overflow = 0;
+    // SAFETY: checked to be an int; overflow is reported through the pointer, not as an exception.
+    let number = unsafe { ffi::PyLong_AsLongLongAndOverflow(value.as_ptr(), &raw mut overflow) };
+    Ok((overflow == 0).then_some(number))
+}
+
+/// The broker pads a short book with price 0, volume 0. A price of 0 with volume stays: it is a market order.
+fn mark_empty_levels(record: &mut Record) {
+    let mut book = *record.book();
+    for (prices, volumes) in
+        [(&mut book.body.bid_price_e6, &book.body.bid_volume), (&mut book.body.ask_price_e6, &book.body.ask_volume)]
+    {
+        for (price_e6, volume) in prices.iter_mut().zip(volumes) {
+            if *price_e6 == 0 && *volume == 0 {
+                *price_e6 = EMPTY_PRICE_E6;
+            }
+        }
+    }
+    *record = Record::from_book(&book);
+}
+
+fn lane_of(flags: u32) -> u8 {
+    if flags & flag::SIMTRADE != 0 {
+        lane::TRIAL
+    } else if flags & flag::INTRADAY_ODD != 0 {
+        lane::ODD
+    } else {
+        lane::BOARD
+    }
+}
+
+fn exchange_number(name: &str) -> PyResult<u8> {
+    Ok(match name {
+        "TSE" => exchange::TSE,
+        "OTC" => exchange::OTC,
+        "OES" => exchange::OES,
+        "TAIFEX" => exchange::TAIFEX,
+        "TIM" => exchange::TIM,
+        _ => return Err(PyValueError::new_err(format!("exchange {name:?} is not one Shijim records"))),
+    })
+}
+
+/// Side records say which event they belong to: same code, stamps and connection.
+fn side_headers(record: &Record, sides: &mut [Record]) {
+    for side in sides {
+        let kind = side.header().kind;
+        *side.header_mut() = Header { kind, ..*record.header() };
+    }
+}
+
+/// Naive Taipei wall clock → UTC ns by integers, and whether it is the decoder's stand-in for garbage.
+fn exchange_ns(stamp: &Bound<'_, PyDateTime>) -> PyResult<(i64, bool)> {
+    if stamp.get_tzinfo().is_some() {
+        return Err(PyValueError::new_err("datetime carries a time zone: the broker's stamps are naive Taipei time"));
+    }
+    let year = i64::from(stamp.get_year());
+    let days = days_from_civil(year, i64::from(stamp.get_month()), i64::from(stamp.get_day()));
+    let seconds =
+        i64::from(stamp.get_hour()) * 3_600 + i64::from(stamp.get_minute()) * 60 + i64::from(stamp.get_second());
+    let wall_ns = (days * 86_400 + seconds) * 1_000_000_000 + i64::from(stamp.get_microsecond()) * 1_000;
+    Ok((wall_ns - TAIPEI_OFFSET_NS, year == 2000))
+}
+
+/// Days since 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date algorithms").
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
+fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is after 1970");
+    i64::try_from(since.as_nanos()).expect("the clock is before 2262")
+}
+
+fn log_failed(reason: &str) -> PyErr {
+    PyRuntimeError::new_err(format!("the log cannot be written: {reason}"))
+}

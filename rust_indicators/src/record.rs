@@ -1,0 +1,491 @@
+//! The fixed-width record every event travels in: 256 bytes, little-endian, a header of 56 and a body of 200.
+//! Not a codec for the broker's objects (`python/publisher.rs`) and not the file format (`segment.rs`).
+//!
+//! `shijim_live/events.py` is the twin; `tests/test_events.py` pins both layouts field by field.
+
+/// Bumped whenever a field moves, appears or changes meaning; `events.py` says what changed at each.
+pub const SCHEMA_VERSION: u32 = 1;
+pub const RECORD_BYTES: usize = 256;
+pub const HEADER_BYTES: usize = 56;
+pub const RECORD_WORDS: usize = RECORD_BYTES / 8;
+pub const CODE_BYTES: usize = 16;
+pub const LEVELS: usize = 5;
+/// Longest piece of text one record carries; longer text continues in the next record.
+pub const TEXT_BYTES: usize = 168;
+
+/// What the source could not know, or what travels in a side record because it does not fit here.
+pub const ABSENT_I64: i64 = i64::MIN;
+pub const ABSENT_I32: i32 = i32::MIN;
+pub const ABSENT_U32: u32 = u32::MAX;
+pub const ABSENT_U8: u8 = u8::MAX;
+/// The price of a book level that holds nothing (the broker pads with price 0, volume 0).
+pub const EMPTY_PRICE_E6: i64 = i64::MIN;
+
+pub mod kind {
+    pub const TRADE: u8 = 1;
+    pub const BOOK: u8 = 2;
+    pub const START: u8 = 16;
+    pub const STOP: u8 = 17;
+    pub const OUTAGE: u8 = 18;
+    pub const CONNECTION: u8 = 19;
+    pub const SUBSCRIPTION: u8 = 20;
+    pub const CLOCK_OFFSET: u8 = 21;
+    /// A field of the next event that does not fit the fixed record, as text.
+    pub const SIDE: u8 = 32;
+    /// A broker object that could not be read, as text.
+    pub const QUARANTINE: u8 = 33;
+}
+
+pub mod lane {
+    pub const BOARD: u8 = 1;
+    pub const ODD: u8 = 2;
+    pub const TRIAL: u8 = 3;
+}
+
+pub mod exchange {
+    pub const TSE: u8 = 1;
+    pub const OTC: u8 = 2;
+    pub const OES: u8 = 3;
+    pub const TAIFEX: u8 = 4;
+    pub const TIM: u8 = 5;
+}
+
+pub mod broker_class {
+    pub const TICK_STK_V1: u8 = 1;
+    pub const TICK_FOP_V1: u8 = 2;
+    pub const BIDASK_STK_V1: u8 = 3;
+    pub const BIDASK_FOP_V1: u8 = 4;
+    pub const TXF_L5: u8 = 5;
+    pub const SHIOAJI_STREAM: u8 = 6;
+}
+
+pub mod flag {
+    pub const SUSPEND: u32 = 1;
+    pub const SIMTRADE: u32 = 1 << 1;
+    pub const INTRADAY_ODD: u32 = 1 << 2;
+    /// Side records with the fields that do not fit stand right before this one.
+    pub const HAS_SIDE: u32 = 1 << 3;
+    /// The lane was inferred from the session clock; the source does not say.
+    pub const LANE_INFERRED: u32 = 1 << 4;
+    /// The aggressor was inferred; the source does not say.
+    pub const SIDE_INFERRED: u32 = 1 << 5;
+    /// `exchange_ns` was put back on the source's grid; `source_offset_ns` gives the stamp as it came.
+    pub const TIME_ROUNDED: u32 = 1 << 6;
+    /// The broker's decoder answers garbage with legal-looking values (price 0, year 2000): this looks like one.
+    pub const SUSPECT: u32 = 1 << 7;
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub kind: u8,
+    pub broker_class: u8,
+    pub lane: u8,
+    pub exchange: u8,
+    pub flags: u32,
+    /// Position in the run, from 1, without gaps over every kind.
+    pub sequence: u64,
+    /// Exchange clock, ns since the Unix epoch, UTC.
+    pub exchange_ns: i64,
+    /// Our clock at the first line of the callback, same epoch.
+    pub received_ns: i64,
+    /// ASCII, padded with zeros.
+    pub code: [u8; CODE_BYTES],
+    /// Which broker login delivered it.
+    pub connection: u16,
+    /// Trades: 1 buyer initiated, 2 seller initiated, 0 undetermined (the broker's `tick_type`).
+    pub side: u8,
+    /// Trades: the broker's `chg_type`.
+    pub chg_type: u8,
+    /// The source's own stamp minus `exchange_ns`; 0 for live events.
+    pub source_offset_ns: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TradeBody {
+    pub price_e6: i64,
+    /// Lots; shares on the odd-lot lane.
+    pub volume: u32,
+    /// Lots of the session so far, this trade included.
+    pub total_volume: u32,
+    pub open_e6: i64,
+    pub high_e6: i64,
+    pub low_e6: i64,
+    pub avg_price_e6: i64,
+    pub amount_e6: i64,
+    pub total_amount_e6: i64,
+    pub price_chg_e6: i64,
+    pub pct_chg_e6: i64,
+    pub underlying_price_e6: i64,
+    pub closing_oddlot_close_e6: i64,
+    pub closing_oddlot_amount_e6: i64,
+    pub closing_oddlot_bid_price_e6: i64,
+    pub closing_oddlot_ask_price_e6: i64,
+    pub fixed_trade_amount_e6: i64,
+    pub bid_side_total_vol: u32,
+    pub ask_side_total_vol: u32,
+    pub bid_side_total_cnt: u32,
+    pub ask_side_total_cnt: u32,
+    pub closing_oddlot_shares: u32,
+    pub fixed_trade_vol: u32,
+    pub reserved: [u8; 48],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BookBody {
+    /// Best first; `EMPTY_PRICE_E6` where the level holds nothing.
+    pub bid_price_e6: [i64; LEVELS],
+    pub ask_price_e6: [i64; LEVELS],
+    pub bid_volume: [u32; LEVELS],
+    pub ask_volume: [u32; LEVELS],
+    /// Change of each level against the broker's previous push, as the broker says.
+    pub diff_bid_vol: [i32; LEVELS],
+    pub diff_ask_vol: [i32; LEVELS],
+    pub bid_total_vol: u32,
+    pub ask_total_vol: u32,
+    pub first_derived_bid_price_e6: i64,
+    pub first_derived_ask_price_e6: i64,
+    pub first_derived_bid_vol: u32,
+    pub first_derived_ask_vol: u32,
+    pub underlying_price_e6: i64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextBody {
+    /// Outage: from the last thing known to the first thing known again, on our clock.
+    pub begin_ns: i64,
+    pub end_ns: i64,
+    pub value: i64,
+    /// Side records: which field of the next event (`events.SIDE_FIELDS`).
+    pub field: u16,
+    pub part: u16,
+    pub parts: u16,
+    pub text_length: u16,
+    pub text: [u8; TEXT_BYTES],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trade {
+    pub header: Header,
+    pub body: TradeBody,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Book {
+    pub header: Header,
+    pub body: BookBody,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Text {
+    pub header: Header,
+    pub body: TextBody,
+}
+
+const _: () = assert!(size_of::<Header>() == HEADER_BYTES);
+const _: () = assert!(size_of::<Trade>() == RECORD_BYTES);
+const _: () = assert!(size_of::<Book>() == RECORD_BYTES);
+const _: () = assert!(size_of::<Text>() == RECORD_BYTES);
+const _: () = assert!(cfg!(target_endian = "little"), "the log is little-endian");
+
+/// One record as the ring and the log carry it; 8-byte aligned so that it is also 32 words.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Record(pub [u8; RECORD_BYTES]);
+
+/// Plain structs without padding or invalid bit patterns: bytes and fields are two views of the same thing.
+macro_rules! view {
+    ($read:ident, $from:ident, $type:ty) => {
+        pub fn $read(&self) -> &$type {
+            // SAFETY: same size (asserted above), Record is 8-aligned, every bit pattern is a valid integer.
+            unsafe { &*self.0.as_ptr().cast::<$type>() }
+        }
+        pub fn $from(value: &$type) -> Record {
+            // SAFETY: as above; the structs are `repr(C)` without padding.
+            Record(unsafe { *std::ptr::from_ref(value).cast::<[u8; RECORD_BYTES]>() })
+        }
+    };
+}
+
+impl Record {
+    pub const ZERO: Record = Record([0; RECORD_BYTES]);
+
+    view!(trade, from_trade, Trade);
+    view!(book, from_book, Book);
+    view!(text, from_text, Text);
+
+    pub fn header(&self) -> &Header {
+        &self.trade().header
+    }
+
+    pub fn header_mut(&mut self) -> &mut Header {
+        // SAFETY: as in `view!`: aligned, same bytes, every bit pattern valid.
+        unsafe { &mut *self.0.as_mut_ptr().cast::<Header>() }
+    }
+
+    pub fn words(&self) -> [u64; RECORD_WORDS] {
+        // SAFETY: 256 bytes, 8-aligned, every bit pattern a valid u64.
+        unsafe { *self.0.as_ptr().cast::<[u64; RECORD_WORDS]>() }
+    }
+
+    pub fn from_words(words: &[u64; RECORD_WORDS]) -> Record {
+        // SAFETY: as above.
+        Record(unsafe { *words.as_ptr().cast::<[u8; RECORD_BYTES]>() })
+    }
+
+    pub fn code(&self) -> &[u8] {
+        let code = &self.header().code;
+        &code[..code.iter().position(|byte| *byte == 0).unwrap_or(CODE_BYTES)]
+    }
+}
+
+/// Whole records in a byte slice of any alignment; the tail that is no whole record is not returned.
+pub fn records_in(bytes: &[u8]) -> impl Iterator<Item = Record> + '_ {
+    bytes.chunks_exact(RECORD_BYTES).map(|chunk| Record(chunk.try_into().expect("a chunk of 256 bytes")))
+}
+
+impl Header {
+    pub const EMPTY: Header = Header {
+        kind: 0,
+        broker_class: 0,
+        lane: 0,
+        exchange: 0,
+        flags: 0,
+        sequence: 0,
+        exchange_ns: ABSENT_I64,
+        received_ns: ABSENT_I64,
+        code: [0; CODE_BYTES],
+        connection: 0,
+        side: 0,
+        chg_type: ABSENT_U8,
+        source_offset_ns: 0,
+    };
+}
+
+impl TradeBody {
+    /// Every field the source may not know is absent.
+    pub const ABSENT: TradeBody = TradeBody {
+        price_e6: ABSENT_I64,
+        volume: ABSENT_U32,
+        total_volume: ABSENT_U32,
+        open_e6: ABSENT_I64,
+        high_e6: ABSENT_I64,
+        low_e6: ABSENT_I64,
+        avg_price_e6: ABSENT_I64,
+        amount_e6: ABSENT_I64,
+        total_amount_e6: ABSENT_I64,
+        price_chg_e6: ABSENT_I64,
+        pct_chg_e6: ABSENT_I64,
+        underlying_price_e6: ABSENT_I64,
+        closing_oddlot_close_e6: ABSENT_I64,
+        closing_oddlot_amount_e6: ABSENT_I64,
+        closing_oddlot_bid_price_e6: ABSENT_I64,
+        closing_oddlot_ask_price_e6: ABSENT_I64,
+        fixed_trade_amount_e6: ABSENT_I64,
+        bid_side_total_vol: ABSENT_U32,
+        ask_side_total_vol: ABSENT_U32,
+        bid_side_total_cnt: ABSENT_U32,
+        ask_side_total_cnt: ABSENT_U32,
+        closing_oddlot_shares: ABSENT_U32,
+        fixed_trade_vol: ABSENT_U32,
+        reserved: [0; 48],
+    };
+}
+
+impl BookBody {
+    /// An empty book; every field the source may not know is absent.
+    pub const ABSENT: BookBody = BookBody {
+        bid_price_e6: [EMPTY_PRICE_E6; LEVELS],
+        ask_price_e6: [EMPTY_PRICE_E6; LEVELS],
+        bid_volume: [0; LEVELS],
+        ask_volume: [0; LEVELS],
+        diff_bid_vol: [ABSENT_I32; LEVELS],
+        diff_ask_vol: [ABSENT_I32; LEVELS],
+        bid_total_vol: ABSENT_U32,
+        ask_total_vol: ABSENT_U32,
+        first_derived_bid_price_e6: ABSENT_I64,
+        first_derived_ask_price_e6: ABSENT_I64,
+        first_derived_bid_vol: ABSENT_U32,
+        first_derived_ask_vol: ABSENT_U32,
+        underlying_price_e6: ABSENT_I64,
+    };
+}
+
+/// `code` padded with zeros, or `None` when it is not 1 to 16 ASCII bytes.
+pub fn code_bytes(code: &str) -> Option<[u8; CODE_BYTES]> {
+    if code.is_empty() || code.len() > CODE_BYTES || !code.is_ascii() || code.contains('\0') {
+        return None;
+    }
+    let mut padded = [0; CODE_BYTES];
+    padded[..code.len()].copy_from_slice(code.as_bytes());
+    Some(padded)
+}
+
+/// Text as one record or several; every part repeats the header.
+pub fn text_records(header: &Header, times: (i64, i64), value: i64, field: u16, text: &[u8]) -> Vec<Record> {
+    let chunks: Vec<&[u8]> = if text.is_empty() { vec![&[]] } else { text.chunks(TEXT_BYTES).collect() };
+    let parts = u16::try_from(chunks.len()).unwrap_or(u16::MAX);
+    chunks
+        .iter()
+        .take(usize::from(parts))
+        .enumerate()
+        .map(|(part, chunk)| {
+            let mut padded = [0; TEXT_BYTES];
+            padded[..chunk.len()].copy_from_slice(chunk);
+            let body = TextBody {
+                begin_ns: times.0,
+                end_ns: times.1,
+                value,
+                field,
+                part: part as u16,
+                parts,
+                text_length: chunk.len() as u16,
+                text: padded,
+            };
+            Record::from_text(&Text { header: *header, body })
+        })
+        .collect()
+}
+
+/// Order-free fingerprint of a set of records: equal multisets have equal sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MultisetHash {
+    pub count: u64,
+    pub sum: u64,
+}
+
+impl MultisetHash {
+    pub fn add(&mut self, record: &Record) {
+        self.count += 1;
+        self.sum = self.sum.wrapping_add(xxhash_rust::xxh3::xxh3_64(&record.0));
+    }
+}
+
+macro_rules! layout {
+    ($struct_name:literal, $type:ty, $($field:ident),+) => {
+        [$(($struct_name, stringify!($field), std::mem::offset_of!($type, $field), {
+            const fn size<T, F>(_: fn(&T) -> &F) -> usize { size_of::<F>() }
+            size(|value: &$type| &value.$field)
+        })),+]
+    };
+}
+
+/// (struct, field, offset within the struct, bytes) of every field, for the test that pins both languages.
+pub fn layout() -> Vec<(&'static str, &'static str, usize, usize)> {
+    let header = layout!(
+        "header",
+        Header,
+        kind,
+        broker_class,
+        lane,
+        exchange,
+        flags,
+        sequence,
+        exchange_ns,
+        received_ns,
+        code,
+        connection,
+        side,
+        chg_type,
+        source_offset_ns
+    );
+    let trade = layout!(
+        "trade",
+        TradeBody,
+        price_e6,
+        volume,
+        total_volume,
+        open_e6,
+        high_e6,
+        low_e6,
+        avg_price_e6,
+        amount_e6,
+        total_amount_e6,
+        price_chg_e6,
+        pct_chg_e6,
+        underlying_price_e6,
+        closing_oddlot_close_e6,
+        closing_oddlot_amount_e6,
+        closing_oddlot_bid_price_e6,
+        closing_oddlot_ask_price_e6,
+        fixed_trade_amount_e6,
+        bid_side_total_vol,
+        ask_side_total_vol,
+        bid_side_total_cnt,
+        ask_side_total_cnt,
+        closing_oddlot_shares,
+        fixed_trade_vol,
+        reserved
+    );
+    let book = layout!(
+        "book",
+        BookBody,
+        bid_price_e6,
+        ask_price_e6,
+        bid_volume,
+        ask_volume,
+        diff_bid_vol,
+        diff_ask_vol,
+        bid_total_vol,
+        ask_total_vol,
+        first_derived_bid_price_e6,
+        first_derived_ask_price_e6,
+        first_derived_bid_vol,
+        first_derived_ask_vol,
+        underlying_price_e6
+    );
+    let text = layout!("text", TextBody, begin_ns, end_ns, value, field, part, parts, text_length, text);
+    header.into_iter().chain(trade).chain(book).chain(text).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_the_same_as_bytes_words_and_fields() {
+        let mut header = Header::EMPTY;
+        header.kind = kind::TRADE;
+        header.sequence = 7;
+        header.code = code_bytes("TXFD6").unwrap();
+        let record = Record::from_trade(&Trade { header, body: TradeBody { volume: 3, ..TradeBody::ABSENT } });
+        assert_eq!(Record::from_words(&record.words()).0, record.0);
+        assert_eq!((record.header().sequence, record.trade().body.volume, record.code()), (7, 3, &b"TXFD6"[..]));
+    }
+
+    #[test]
+    fn long_text_continues_in_the_next_record() {
+        let text = vec![b'x'; TEXT_BYTES + 1];
+        let records = text_records(&Header::EMPTY, (1, 2), 3, 4, &text);
+        let lengths: Vec<u16> = records.iter().map(|record| record.text().body.text_length).collect();
+        assert_eq!(lengths, [168, 1]);
+        assert_eq!(records[1].text().body.parts, 2);
+    }
+
+    #[test]
+    fn the_multiset_hash_ignores_order_but_not_multiplicity() {
+        let (a, b) = (Record([1; 256]), Record([2; 256]));
+        let hash = |records: &[Record]| {
+            let mut hash = MultisetHash::default();
+            records.iter().for_each(|record| hash.add(record));
+            hash
+        };
+        assert_eq!(hash(&[a, b, a]), hash(&[a, a, b]));
+        assert_ne!(hash(&[a, b, a]), hash(&[a, b, b]));
+        assert_ne!(hash(&[a, b]), hash(&[a, b, b, b]));
+    }
+
+    #[test]
+    fn a_code_must_be_one_to_sixteen_ascii_bytes() {
+        assert!(
+            code_bytes("").is_none() && code_bytes("台積電").is_none() && code_bytes("12345678901234567").is_none()
+        );
+        assert_eq!(&code_bytes("2330").unwrap()[..5], b"2330\0");
+    }
+}

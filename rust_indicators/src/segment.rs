@@ -1,0 +1,564 @@
+//! One file of the log: a JSON header, blocks, and a JSON footer once it is sealed. Not the thread that commits
+//! (`wal.rs`), not the coding of a block (`block.rs`).
+//!
+//! `SHIJIMW1 · u32 length · u32 crc32c · header JSON · blocks … · SEND · u32 length · u32 crc32c · footer JSON ·
+//! u32 bytes of the footer from SEND · DONE`: a sealed segment is known by its last eight bytes.
+//! An unsealed segment ends in zeros (space written ahead) or in a torn block.
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::block::{self, BLOCK_HEADER_BYTES, BLOCK_MAGIC, BlockEncoder, BlockHeader};
+use crate::record::{ABSENT_I64, MultisetHash, Record};
+
+pub const SEGMENT_MAGIC: [u8; 8] = *b"SHIJIMW1";
+pub const FOOTER_MAGIC: [u8; 4] = *b"SEND";
+const TRAILER_MAGIC: [u8; 4] = *b"DONE";
+const TRAILER_BYTES: u64 = 8;
+/// Zeros written ahead of the data, so that a commit changes only file contents and not the file's size: half the
+/// disk writes per `fdatasync`. Large enough that one commit in tens of thousands pays for it.
+pub const PREWRITE_BYTES: u64 = 4 << 20;
+const PREFIX_BYTES: u64 = 16;
+const FOOTER_PREFIX_BYTES: u64 = 12;
+/// A header or footer longer than this is not one of ours.
+const JSON_BYTES_MAX: u32 = 64 << 20;
+
+/// What is known of the records of a segment; the footer is made of it.
+#[derive(Clone, Debug, Default)]
+pub struct Contents {
+    pub first_sequence: u64,
+    pub last_sequence: u64,
+    pub kinds: BTreeMap<u8, u64>,
+    pub codes: BTreeMap<[u8; 16], u64>,
+    pub received_ns: Option<(i64, i64)>,
+    pub exchange_ns: Option<(i64, i64)>,
+    pub multiset: MultisetHash,
+}
+
+impl Contents {
+    pub fn add(&mut self, records: &[Record]) {
+        for record in records {
+            let header = record.header();
+            if self.multiset.count == 0 {
+                self.first_sequence = header.sequence;
+            }
+            self.last_sequence = header.sequence;
+            *self.kinds.entry(header.kind).or_default() += 1;
+            *self.codes.entry(header.code).or_default() += 1;
+            widen(&mut self.received_ns, header.received_ns);
+            widen(&mut self.exchange_ns, header.exchange_ns);
+            self.multiset.add(record);
+        }
+    }
+
+    fn footer_json(&self, recovered: bool) -> String {
+        let kinds: Vec<String> = self.kinds.iter().map(|(kind, count)| format!("\"{kind}\":{count}")).collect();
+        let codes: Vec<String> = self
+            .codes
+            .iter()
+            .filter(|(code, _)| code[0] != 0)
+            .map(|(code, count)| format!("\"{}\":{count}", String::from_utf8_lossy(code).trim_end_matches('\0')))
+            .collect();
+        let range = |range: Option<(i64, i64)>| range.map_or("null".into(), |(low, high)| format!("[{low},{high}]"));
+        format!(
+            "{{\"codes\":{{{}}},\"exchange_ns\":{},\"first_sequence\":{},\"kinds\":{{{}}},\"last_sequence\":{},\
+             \"multiset_count\":{},\"multiset_sum\":\"{:016x}\",\"received_ns\":{},\"records\":{},\"recovered\":{recovered}}}",
+            codes.join(","),
+            range(self.exchange_ns),
+            self.first_sequence,
+            kinds.join(","),
+            self.last_sequence,
+            self.multiset.count,
+            self.multiset.sum,
+            range(self.received_ns),
+            self.multiset.count,
+        )
+    }
+}
+
+fn widen(range: &mut Option<(i64, i64)>, value: i64) {
+    if value != ABSENT_I64 {
+        *range = Some(range.map_or((value, value), |(low, high)| (low.min(value), high.max(value))));
+    }
+}
+
+/// Appends to one new segment. A name is never reused: an existing file is an error.
+pub struct SegmentWriter {
+    file: File,
+    path: PathBuf,
+    position: u64,
+    prewritten: u64,
+    encoder: BlockEncoder,
+    buffer: Vec<u8>,
+    contents: Contents,
+}
+
+impl SegmentWriter {
+    /// Creates the file with its header and makes both durable, so that no later crash can leave a nameless segment.
+    pub fn create(path: &Path, header_json: &[u8]) -> io::Result<SegmentWriter> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let file = OpenOptions::new().write(true).read(true).create_new(true).open(path)?;
+        let mut prefix = framed(&SEGMENT_MAGIC, header_json);
+        file.write_all_at(&prefix, 0)?;
+        file.sync_all()?;
+        sync_folder(path)?;
+        let position = prefix.len() as u64;
+        prefix.clear();
+        Ok(SegmentWriter {
+            file,
+            path: path.to_path_buf(),
+            position,
+            prewritten: position,
+            encoder: BlockEncoder::new()?,
+            buffer: prefix,
+            contents: Contents::default(),
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.position
+    }
+
+    pub fn records(&self) -> u64 {
+        self.contents.multiset.count
+    }
+
+    /// Writes one block; not durable before `sync`.
+    pub fn append(&mut self, records: &[Record]) -> io::Result<()> {
+        self.buffer.clear();
+        self.encoder.encode(records, &mut self.buffer)?;
+        self.write_ahead()?;
+        self.file.write_all_at(&self.buffer, self.position)?;
+        self.position += self.buffer.len() as u64;
+        self.contents.add(records);
+        Ok(())
+    }
+
+    fn write_ahead(&mut self) -> io::Result<()> {
+        let end = self.position + self.buffer.len() as u64;
+        if end > self.prewritten {
+            let zeros = vec![0; (PREWRITE_BYTES + end - self.prewritten) as usize];
+            self.file.write_all_at(&zeros, self.prewritten)?;
+            self.file.sync_all()?;
+            self.prewritten += zeros.len() as u64;
+        }
+        Ok(())
+    }
+
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// Footer, exact size, durable. Returns the contents for whoever counts.
+    pub fn seal(self) -> io::Result<Contents> {
+        write_footer(&self.file, self.position, &self.contents, false)?;
+        Ok(self.contents)
+    }
+}
+
+fn write_footer(file: &File, position: u64, contents: &Contents, recovered: bool) -> io::Result<()> {
+    let mut footer = framed(&FOOTER_MAGIC, contents.footer_json(recovered).as_bytes());
+    footer.extend_from_slice(&(footer.len() as u32).to_le_bytes());
+    footer.extend_from_slice(&TRAILER_MAGIC);
+    file.write_all_at(&footer, position)?;
+    file.set_len(position + footer.len() as u64)?;
+    file.sync_all()
+}
+
+fn framed(magic: &[u8], json: &[u8]) -> Vec<u8> {
+    let mut bytes = magic.to_vec();
+    bytes.extend_from_slice(&(json.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&crc32c::crc32c(json).to_le_bytes());
+    bytes.extend_from_slice(json);
+    bytes
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+/// A stretch of a segment that cannot be read, and what was lost with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub offset: u64,
+    pub length: u64,
+    /// First sequence and number of records missing here; 0 and 0 where nothing is missing or it cannot be told.
+    pub first_sequence: u64,
+    pub count: u64,
+    pub message: String,
+}
+
+/// Where reading stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Not reached yet.
+    More,
+    /// A sound footer.
+    Sealed,
+    /// Nothing but zeros, or nothing at all: still being written, or its writer died between commits.
+    Open,
+    /// Bytes that are no block: a commit in progress, or one that a crash cut.
+    Torn,
+}
+
+/// Reads block by block; skips what is corrupt and says so; can go on when the file has grown.
+pub struct SegmentReader {
+    file: File,
+    pub header_json: Vec<u8>,
+    pub footer_json: Option<Vec<u8>>,
+    pub position: u64,
+    pub problems: Vec<Problem>,
+    pub contents: Contents,
+    pub end: End,
+}
+
+impl SegmentReader {
+    pub fn open(path: &Path) -> Result<SegmentReader, String> {
+        let name = path.display();
+        let file = File::open(path).map_err(|error| format!("{name}: cannot be read ({error})"))?;
+        let mut prefix = [0; PREFIX_BYTES as usize];
+        let length = file.metadata().map_err(|error| format!("{name}: {error}"))?.len();
+        if length < PREFIX_BYTES || file.read_exact_at(&mut prefix, 0).is_err() || prefix[..8] != SEGMENT_MAGIC {
+            return Err(format!("{name}: not a Shijim log segment (no SHIJIMW1 at byte 0)"));
+        }
+        let header_json = read_json(&file, length, 8, 16)
+            .ok_or_else(|| format!("{name}: the segment's header is damaged (checksum at byte 12 does not match)"))?;
+        let position = PREFIX_BYTES + header_json.len() as u64;
+        Ok(SegmentReader {
+            file,
+            header_json,
+            footer_json: None,
+            position,
+            problems: Vec::new(),
+            contents: Contents::default(),
+            end: End::More,
+        })
+    }
+
+    /// Appends the next sound block's records to `out`; false at the end (`self.end` says which).
+    pub fn next_block(&mut self, out: &mut Vec<Record>) -> io::Result<bool> {
+        if self.end == End::Sealed {
+            return Ok(false);
+        }
+        self.end = End::More;
+        let length = self.file.metadata()?.len();
+        loop {
+            if let Some(footer) = self.footer_at(self.position, length)? {
+                self.footer_json = Some(footer);
+                self.end = End::Sealed;
+                return Ok(false);
+            }
+            let start = out.len();
+            if let Some(size) = self.block_at(self.position, length, out)? {
+                self.note_hole(&out[start..]);
+                self.contents.add(&out[start..]);
+                self.position += size;
+                return Ok(true);
+            }
+            let Some(next) = self.resync(length)? else { return Ok(false) };
+            self.problems.push(Problem {
+                offset: self.position,
+                length: next - self.position,
+                first_sequence: 0,
+                count: 0,
+                message: format!("bytes {} to {next} are no sound block", self.position),
+            });
+            self.position = next;
+        }
+    }
+
+    /// A jump in sequence between blocks: what a corrupt stretch held, or records that were never written.
+    fn note_hole(&mut self, records: &[Record]) {
+        let first = records[0].header().sequence;
+        let expected = self.contents.last_sequence + 1;
+        if self.contents.multiset.count == 0 || first == expected {
+            return;
+        }
+        let (first_sequence, count) = (expected, first.saturating_sub(expected));
+        let last = first.wrapping_sub(1);
+        let missing = format!("sequences {expected} to {last} are missing");
+        match self.problems.last_mut() {
+            Some(problem) if problem.offset + problem.length == self.position => {
+                (problem.first_sequence, problem.count) = (first_sequence, count);
+                problem.message = format!("{}; {missing}", problem.message);
+            }
+            _ => self.problems.push(Problem {
+                offset: self.position,
+                length: 0,
+                first_sequence,
+                count,
+                message: missing,
+            }),
+        }
+    }
+
+    fn footer_at(&self, position: u64, length: u64) -> io::Result<Option<Vec<u8>>> {
+        let mut magic = [0; 4];
+        if position + FOOTER_PREFIX_BYTES > length || self.file.read_exact_at(&mut magic, position).is_err() {
+            return Ok(None);
+        }
+        Ok(if magic == FOOTER_MAGIC { read_json(&self.file, length, position + 4, position + 12) } else { None })
+    }
+
+    /// Decodes the block at `position` into `out` and returns its size; `None` when there is no sound block.
+    fn block_at(&self, position: u64, length: u64, out: &mut Vec<Record>) -> io::Result<Option<u64>> {
+        let mut head = [0; BLOCK_HEADER_BYTES];
+        if position + BLOCK_HEADER_BYTES as u64 > length {
+            return Ok(None);
+        }
+        self.file.read_exact_at(&mut head, position)?;
+        let Some(header) = BlockHeader::parse(&head) else { return Ok(None) };
+        let size = BLOCK_HEADER_BYTES as u64 + u64::from(header.length);
+        if position + size > length {
+            return Ok(None);
+        }
+        let mut payload = vec![0; header.length as usize];
+        self.file.read_exact_at(&mut payload, position + BLOCK_HEADER_BYTES as u64)?;
+        let start = out.len();
+        if block::checksum(&head, &payload) != header.crc32c || block::decode(&header, &payload, out).is_err() {
+            out.truncate(start);
+            return Ok(None);
+        }
+        Ok(Some(size))
+    }
+
+    /// The next sound block or footer after bytes that are neither; sets `end` when there is none.
+    fn resync(&mut self, length: u64) -> io::Result<Option<u64>> {
+        let mut rest = vec![0; (length - self.position.min(length)) as usize];
+        self.file.read_exact_at(&mut rest, self.position)?;
+        let mut scratch = Vec::new();
+        for at in 1..rest.len().saturating_sub(3) {
+            let magic = &rest[at..at + 4];
+            let position = self.position + at as u64;
+            let sound = (magic == BLOCK_MAGIC && self.block_at(position, length, &mut scratch)?.is_some())
+                || (magic == FOOTER_MAGIC && self.footer_at(position, length)?.is_some());
+            if sound {
+                return Ok(Some(position));
+            }
+        }
+        self.end = if rest.iter().all(|byte| *byte == 0) { End::Open } else { End::Torn };
+        Ok(None)
+    }
+}
+
+/// The footer of a sealed segment without reading its blocks; `None` while it is not sealed.
+pub fn read_footer(path: &Path) -> Result<Option<Vec<u8>>, String> {
+    let reader = SegmentReader::open(path)?;
+    let failed = |error: io::Error| format!("{}: {error}", path.display());
+    let length = reader.file.metadata().map_err(failed)?.len();
+    let mut trailer = [0; TRAILER_BYTES as usize];
+    if length < reader.position + TRAILER_BYTES {
+        return Ok(None);
+    }
+    reader.file.read_exact_at(&mut trailer, length - TRAILER_BYTES).map_err(failed)?;
+    let size = u64::from(u32::from_le_bytes(trailer[..4].try_into().expect("four bytes")));
+    if trailer[4..] != TRAILER_MAGIC || size + TRAILER_BYTES > length {
+        return Ok(None);
+    }
+    reader.footer_at(length - TRAILER_BYTES - size, length).map_err(failed)
+}
+
+fn read_json(file: &File, length: u64, at: u64, start: u64) -> Option<Vec<u8>> {
+    let mut prefix = [0; 8];
+    file.read_exact_at(&mut prefix, at).ok()?;
+    let size = u32::from_le_bytes(prefix[..4].try_into().expect("four bytes"));
+    if size > JSON_BYTES_MAX || start + u64::from(size) > length {
+        return None;
+    }
+    let mut json = vec![0; size as usize];
+    file.read_exact_at(&mut json, start).ok()?;
+    (crc32c::crc32c(&json).to_le_bytes() == prefix[4..]).then_some(json)
+}
+
+/// What a recovery did to a segment.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    pub contents: Contents,
+    pub torn_bytes: u64,
+    pub problems: Vec<Problem>,
+    /// False when the segment was sealed already and nothing was done.
+    pub changed: bool,
+}
+
+/// Seals an unsealed segment of a dead run: the torn tail is kept beside it as `<name>.torn`, then cut.
+pub fn recover(path: &Path) -> Result<Recovered, String> {
+    let mut reader = SegmentReader::open(path)?;
+    let mut records = Vec::new();
+    let failed = |error: io::Error| format!("{}: {error}", path.display());
+    while reader.next_block(&mut records).map_err(failed)? {
+        records.clear();
+    }
+    let mut recovered = Recovered { problems: reader.problems.clone(), ..Recovered::default() };
+    recovered.contents = reader.contents.clone();
+    if reader.end == End::Sealed {
+        return Ok(recovered);
+    }
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
+    if reader.end == End::Torn {
+        recovered.torn_bytes = keep_torn_tail(&file, path, reader.position).map_err(failed)?;
+    }
+    write_footer(&file, reader.position, &reader.contents, true).map_err(failed)?;
+    recovered.changed = true;
+    Ok(recovered)
+}
+
+fn keep_torn_tail(file: &File, path: &Path, position: u64) -> io::Result<u64> {
+    let length = file.metadata()?.len();
+    let mut tail = vec![0; (length - position) as usize];
+    file.read_exact_at(&mut tail, position)?;
+    let torn = tail.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let mut name = path.as_os_str().to_owned();
+    name.push(".torn");
+    std::fs::write(&name, &tail[..torn])?;
+    File::open(&name)?.sync_all()?;
+    sync_folder(path)?;
+    Ok(torn as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Header, Trade, TradeBody, code_bytes, kind};
+
+    fn trades(first: u64, count: u64) -> Vec<Record> {
+        (first..first + count)
+            .map(|sequence| {
+                let mut header = Header::EMPTY;
+                (header.kind, header.sequence, header.code) = (kind::TRADE, sequence, code_bytes("TXFD6").unwrap());
+                header.received_ns = 1_000 + sequence as i64;
+                Record::from_trade(&Trade { header, body: TradeBody { volume: sequence as u32, ..TradeBody::ABSENT } })
+            })
+            .collect()
+    }
+
+    fn read_all(path: &Path) -> (Vec<Record>, SegmentReader) {
+        let mut reader = SegmentReader::open(path).unwrap();
+        let mut records = Vec::new();
+        while reader.next_block(&mut records).unwrap() {}
+        (records, reader)
+    }
+
+    /// Three blocks of ten records, not sealed; returns the offsets at which the blocks start and the last ends.
+    fn unsealed(path: &Path) -> Vec<u64> {
+        let mut writer = SegmentWriter::create(path, b"{}").unwrap();
+        let mut offsets = vec![writer.bytes()];
+        for block in 0..3 {
+            writer.append(&trades(1 + 10 * block, 10)).unwrap();
+            offsets.push(writer.bytes());
+        }
+        writer.sync().unwrap();
+        offsets
+    }
+
+    #[test]
+    fn a_sealed_segment_reads_back_whole_and_ends_sealed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("slot/a.wal");
+        let mut writer = SegmentWriter::create(&path, b"{\"run_id\":\"a\"}").unwrap();
+        writer.append(&trades(1, 100)).unwrap();
+        let contents = writer.seal().unwrap();
+        let (records, reader) = read_all(&path);
+        assert!(records == trades(1, 100));
+        assert_eq!(reader.end, End::Sealed);
+        assert_eq!(
+            (contents.first_sequence, contents.last_sequence, contents.received_ns),
+            (1, 100, Some((1001, 1100)))
+        );
+        assert_eq!(reader.contents.multiset, contents.multiset);
+        assert_eq!(read_footer(&path).unwrap(), reader.footer_json);
+        assert!(String::from_utf8(reader.footer_json.unwrap()).unwrap().contains("\"codes\":{\"TXFD6\":100}"));
+    }
+
+    #[test]
+    fn a_segment_can_be_read_while_it_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.wal");
+        let mut writer = SegmentWriter::create(&path, b"{}").unwrap();
+        let mut reader = SegmentReader::open(&path).unwrap();
+        let mut records = Vec::new();
+        assert!(!reader.next_block(&mut records).unwrap());
+        assert_eq!(read_footer(&path).unwrap(), None);
+        writer.append(&trades(1, 5)).unwrap();
+        assert!(reader.next_block(&mut records).unwrap());
+        assert!(!reader.next_block(&mut records).unwrap());
+        assert_eq!((records.len(), reader.end), (5, End::Open));
+        writer.append(&trades(6, 5)).unwrap();
+        assert!(reader.next_block(&mut records).unwrap());
+        writer.seal().unwrap();
+        assert!(!reader.next_block(&mut records).unwrap());
+        assert_eq!((records.len(), reader.end), (10, End::Sealed));
+    }
+
+    #[test]
+    fn every_cut_keeps_exactly_the_blocks_before_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("a.wal");
+        let offsets = unsealed(&source);
+        let bytes = std::fs::read(&source).unwrap();
+        for cut in offsets[0]..=offsets[3] {
+            let path = folder.path().join(format!("cut-{cut}.wal"));
+            std::fs::write(&path, &bytes[..cut as usize]).unwrap();
+            let blocks = offsets[1..].iter().filter(|end| **end <= cut).count() as u64;
+            let recovered = recover(&path).unwrap();
+            assert_eq!(recovered.contents.multiset.count, 10 * blocks, "cut at {cut}");
+            let (records, reader) = read_all(&path);
+            assert!(records == trades(1, 10 * blocks));
+            assert_eq!((reader.end, reader.problems.len()), (End::Sealed, 0));
+            assert!(!recover(&path).unwrap().changed);
+        }
+    }
+
+    #[test]
+    fn a_flipped_byte_in_the_middle_loses_one_block_and_names_its_sequences() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.wal");
+        let offsets = unsealed(&path);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[offsets[1] as usize + 40] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let (records, reader) = read_all(&path);
+        assert!(records == [trades(1, 10), trades(21, 10)].concat());
+        let problem = &reader.problems[0];
+        assert_eq!((problem.offset, problem.length), (offsets[1], offsets[2] - offsets[1]));
+        assert_eq!((problem.first_sequence, problem.count), (11, 10));
+    }
+
+    #[test]
+    fn a_torn_tail_is_kept_beside_the_segment() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.wal");
+        let offsets = unsealed(&path);
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(offsets[3] - 3).unwrap();
+        let recovered = recover(&path).unwrap();
+        assert_eq!((recovered.contents.multiset.count, recovered.torn_bytes), (20, offsets[3] - 3 - offsets[2]));
+        assert_eq!(std::fs::metadata(folder.path().join("a.wal.torn")).unwrap().len(), recovered.torn_bytes);
+    }
+
+    #[test]
+    fn a_file_that_is_no_segment_is_refused_with_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.txt");
+        std::fs::write(&path, "hello, this is not a segment at all").unwrap();
+        let error = SegmentReader::open(&path).err().unwrap();
+        assert!(error.contains("notes.txt") && error.contains("not a Shijim log segment"));
+        assert!(SegmentReader::open(&folder.path().join("absent.wal")).err().unwrap().contains("cannot be read"));
+    }
+
+    #[test]
+    fn a_segment_name_is_never_reused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.wal");
+        SegmentWriter::create(&path, b"{}").unwrap();
+        assert_eq!(SegmentWriter::create(&path, b"{}").err().unwrap().kind(), io::ErrorKind::AlreadyExists);
+    }
+}

@@ -1,0 +1,345 @@
+//! The thread that makes the ring durable: write, `fdatasync`, take all that queued meanwhile, repeat. It never drops
+//! and never needs Python. Not the file format (`segment.rs`).
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::block::BLOCK_RECORDS_MAX;
+use crate::continuity::Continuity;
+use crate::record::{ABSENT_I64, Record};
+use crate::ring::{Ring, state, word};
+use crate::segment::SegmentWriter;
+
+/// A segment is closed at this size even within its quarter of an hour, so that one file stays quick to archive.
+pub const SEGMENT_BYTES_MAX: u64 = 256 << 20;
+/// The thread polls: a wake-up call would cost the callback a system call per event at live pace. First this long …
+const POLL_NS_MIN: u64 = 50_000;
+/// … and, in silence, up to this long; it bounds the latency a first event after silence sees.
+const POLL_NS_MAX: u64 = 500_000;
+
+const NS: i64 = 1_000_000_000;
+const DAY_NS: i64 = 86_400 * NS;
+const TAIPEI_OFFSET_NS: i64 = 8 * 3_600 * NS;
+const QUARTER_NS: i64 = 900 * NS;
+const MORNING_NS: i64 = (5 * 3_600 + 30 * 60) * NS;
+const AFTERNOON_NS: i64 = (14 * 3_600 + 45 * 60) * NS;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// `fdatasync` before a block is acknowledged.
+    Sync,
+    /// Acknowledged once the kernel has it: survives the process, not the machine.
+    Write,
+}
+
+pub struct WalConfig {
+    pub wal_dir: PathBuf,
+    /// Run identity as 16 hex digits: the first part of every file name.
+    pub run_id: String,
+    /// What every segment's header says, as a JSON object.
+    pub header_json: String,
+    pub durability: Durability,
+    /// Wait this long between commits, for disks where a sync per event means wear.
+    pub commit_interval: Duration,
+}
+
+/// The receive-clock slot of a stamp: `2026-04-09-day` from 05:30, `2026-04-09-night` from 14:45 (Taipei).
+pub fn log_slot(received_ns: i64) -> String {
+    let wall = received_ns + TAIPEI_OFFSET_NS;
+    let (mut day, time) = (wall.div_euclid(DAY_NS), wall.rem_euclid(DAY_NS));
+    if time < MORNING_NS {
+        day -= 1;
+    }
+    let (year, month, date) = civil_from_days(day);
+    let part = if (MORNING_NS..AFTERNOON_NS).contains(&time) { "day" } else { "night" };
+    format!("{year:04}-{month:02}-{date:02}-{part}")
+}
+
+/// The next quarter of an hour: 05:30 and 14:45 are quarters too.
+pub fn next_rotation_ns(received_ns: i64) -> i64 {
+    (received_ns.div_euclid(QUARTER_NS) + 1) * QUARTER_NS
+}
+
+/// Days since 1970-01-01 to a calendar date (Howard Hinnant, "chrono-compatible low-level date algorithms").
+fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_part = (5 * day_of_year + 2) / 153;
+    let month = if month_part < 10 { month_part + 3 } else { month_part - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month, day_of_year - (153 * month_part + 2) / 5 + 1)
+}
+
+/// Writes the segments of one run, rotating on the receive clock and on size.
+pub struct Log {
+    config: WalConfig,
+    writer: Option<SegmentWriter>,
+    rotate_ns: i64,
+    segment: u32,
+    slot: String,
+}
+
+impl Log {
+    pub fn new(config: WalConfig) -> Log {
+        Log { config, writer: None, rotate_ns: i64::MIN, segment: 0, slot: String::new() }
+    }
+
+    pub fn segments(&self) -> u32 {
+        self.segment
+    }
+
+    /// Writes consecutive records as one block per segment they fall into; not durable before `sync`.
+    /// Returns the bytes written.
+    pub fn append(&mut self, records: &[Record]) -> io::Result<u64> {
+        let mut bytes = 0;
+        let mut rest = records;
+        while !rest.is_empty() {
+            self.rotate_for(&rest[0])?;
+            let due = |record: &Record| {
+                record.header().received_ns != ABSENT_I64 && record.header().received_ns >= self.rotate_ns
+            };
+            let count = rest.iter().skip(1).position(due).map_or(rest.len(), |at| at + 1).min(BLOCK_RECORDS_MAX);
+            let writer = self.writer.as_mut().expect("rotate_for opened a segment");
+            let before = writer.bytes();
+            writer.append(&rest[..count])?;
+            bytes += writer.bytes() - before;
+            rest = &rest[count..];
+        }
+        Ok(bytes)
+    }
+
+    fn rotate_for(&mut self, record: &Record) -> io::Result<()> {
+        let received_ns = record.header().received_ns;
+        let full = self.writer.as_ref().is_some_and(|writer| writer.bytes() >= SEGMENT_BYTES_MAX);
+        let due = received_ns != ABSENT_I64 && received_ns >= self.rotate_ns;
+        if self.writer.is_some() && !full && !due {
+            return Ok(());
+        }
+        self.seal()?;
+        if received_ns != ABSENT_I64 {
+            self.slot = log_slot(received_ns);
+            self.rotate_ns = next_rotation_ns(received_ns);
+        }
+        self.segment += 1;
+        let path = self.config.wal_dir.join(&self.slot).join(format!("{}-{:04}.wal", self.config.run_id, self.segment));
+        let place = format!(
+            "{{\"first_sequence\":{},\"segment\":{},\"slot\":\"{}\",",
+            record.header().sequence,
+            self.segment,
+            self.slot
+        );
+        let header = place + &self.config.header_json[1..];
+        self.writer = Some(SegmentWriter::create(&path, header.as_bytes())?);
+        Ok(())
+    }
+
+    /// Everything appended so far is on disk when this returns.
+    pub fn sync(&self) -> io::Result<()> {
+        match (&self.writer, self.config.durability) {
+            (Some(writer), Durability::Sync) => writer.sync(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Closes the current segment with its footer.
+    pub fn seal(&mut self) -> io::Result<()> {
+        if let Some(writer) = self.writer.take() {
+            writer.seal()?;
+        }
+        Ok(())
+    }
+}
+
+/// The running thread and what it has to say if it dies.
+pub struct WalThread {
+    thread: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+impl WalThread {
+    /// Starts committing `ring`; `continuity` carries on where an earlier run of the session stopped.
+    pub fn start(ring: Arc<Ring>, config: WalConfig, continuity: Continuity) -> io::Result<WalThread> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let failure = Arc::new(Mutex::new(None));
+        let (stop_seen, failure_slot) = (stop.clone(), failure.clone());
+        let thread = std::thread::Builder::new().name("shijim-wal".into()).spawn(move || {
+            if let Err(error) = commit_until(&ring, Log::new(config), continuity, &stop_seen) {
+                *failure_slot.lock().expect("nobody panics holding this") = Some(error.to_string());
+                ring.set(word::STATE, state::FAILED);
+            }
+        })?;
+        Ok(WalThread { thread: Some(thread), stop, failure })
+    }
+
+    /// Why the thread died, if it did.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.lock().expect("nobody panics holding this").clone()
+    }
+
+    /// Drains everything accepted, seals and returns; the failure if that was not possible.
+    pub fn finish(&mut self) -> Result<(), String> {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            return Err("the log thread panicked".into());
+        }
+        self.failure().map_or(Ok(()), Err)
+    }
+}
+
+fn commit_until(ring: &Ring, mut log: Log, mut continuity: Continuity, stop: &AtomicBool) -> io::Result<()> {
+    let mut records: Vec<Record> = Vec::with_capacity(BLOCK_RECORDS_MAX);
+    let mut idle_ns = POLL_NS_MIN;
+    loop {
+        // The flag is read before the ring: what was accepted before the stop is always taken.
+        let stopping = stop.load(Ordering::Acquire);
+        take(ring, &mut records);
+        if records.is_empty() {
+            if stopping {
+                return log.seal();
+            }
+            std::thread::sleep(Duration::from_nanos(idle_ns));
+            idle_ns = (idle_ns * 2).min(POLL_NS_MAX);
+            continue;
+        }
+        idle_ns = POLL_NS_MIN;
+        let bytes = log.append(&records)?;
+        log.sync()?;
+        acknowledge(ring, &log, &records, bytes);
+        judge(ring, &mut continuity, &records);
+        if !log.config.commit_interval.is_zero() && !stopping {
+            std::thread::sleep(log.config.commit_interval);
+        }
+    }
+}
+
+fn take(ring: &Ring, records: &mut Vec<Record>) {
+    records.clear();
+    let first = ring.get(word::DURABLE) + 1;
+    let last = ring.get(word::ACCEPTED).min(first + BLOCK_RECORDS_MAX as u64 - 1);
+    for sequence in first..=last {
+        records.push(ring.read(sequence).expect("the writer waits for this reader"));
+    }
+}
+
+fn acknowledge(ring: &Ring, log: &Log, records: &[Record], bytes: u64) {
+    let last = records[records.len() - 1].header();
+    ring.add(word::BLOCKS, 1);
+    ring.add(word::LOG_BYTES, bytes);
+    ring.set(word::SEGMENTS, u64::from(log.segments()));
+    ring.set(word::DURABLE_RECEIVED_NS, last.received_ns as u64);
+    ring.set(word::DURABLE, last.sequence);
+}
+
+fn judge(ring: &Ring, continuity: &mut Continuity, records: &[Record]) {
+    for record in records {
+        continuity.observe(record);
+    }
+    let counters = continuity.counters;
+    ring.set(word::LOTS_MISSING, counters.lots_missing);
+    ring.set(word::GAPS, counters.gaps);
+    ring.set(word::DUPLICATES, counters.duplicates);
+    ring.set(word::RESETS, counters.resets);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Header, Trade, TradeBody, code_bytes, kind};
+    use crate::segment::{End, SegmentReader};
+
+    fn stamp(day: i64, hour: i64, minute: i64) -> i64 {
+        day * DAY_NS + (hour * 3_600 + minute * 60) * NS - TAIPEI_OFFSET_NS
+    }
+
+    #[test]
+    fn slots_turn_at_half_past_five_and_a_quarter_to_three() {
+        let day = 20_552; // 2026-04-09
+        let table = [
+            (stamp(day, 5, 29), "2026-04-08-night"),
+            (stamp(day, 5, 30), "2026-04-09-day"),
+            (stamp(day, 14, 44), "2026-04-09-day"),
+            (stamp(day, 14, 45), "2026-04-09-night"),
+            (stamp(day, 23, 59), "2026-04-09-night"),
+            (stamp(day + 1, 0, 0), "2026-04-09-night"),
+        ];
+        for (received_ns, slot) in table {
+            assert_eq!(log_slot(received_ns), slot);
+        }
+        assert_eq!(next_rotation_ns(stamp(day, 14, 44)), stamp(day, 14, 45));
+        assert_eq!(next_rotation_ns(stamp(day, 14, 45)), stamp(day, 15, 0));
+    }
+
+    fn config(folder: &std::path::Path) -> WalConfig {
+        WalConfig {
+            wal_dir: folder.join("wal"),
+            run_id: "00000000000000ab".into(),
+            header_json: "{\"run_id\":\"00000000000000ab\"}".into(),
+            durability: Durability::Sync,
+            commit_interval: Duration::ZERO,
+        }
+    }
+
+    fn trade(sequence: u64, received_ns: i64) -> Record {
+        let mut header = Header::EMPTY;
+        (header.kind, header.sequence, header.code) = (kind::TRADE, sequence, code_bytes("2330").unwrap());
+        header.received_ns = received_ns;
+        Record::from_trade(&Trade { header, body: TradeBody { volume: 1, ..TradeBody::ABSENT } })
+    }
+
+    fn segments(folder: &std::path::Path) -> Vec<PathBuf> {
+        let mut found: Vec<PathBuf> = std::fs::read_dir(folder.join("wal"))
+            .unwrap()
+            .flat_map(|slot| std::fs::read_dir(slot.unwrap().path()).unwrap())
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn everything_accepted_is_durable_and_sealed_after_finish() {
+        let folder = tempfile::tempdir().unwrap();
+        let ring = Arc::new(Ring::create(&folder.path().join("ring"), 1024, 7).unwrap());
+        let mut thread = WalThread::start(ring.clone(), config(folder.path()), Continuity::new()).unwrap();
+        let start = stamp(20_552, 14, 40);
+        for sequence in 1..=5_000u64 {
+            while ring.room() == 0 {
+                std::thread::yield_now();
+            }
+            ring.write(&trade(sequence, start + sequence as i64 * 100_000_000)); // 500 s: over 14:45
+        }
+        thread.finish().unwrap();
+        assert_eq!((ring.get(word::ACCEPTED), ring.get(word::DURABLE)), (5_000, 5_000));
+        let mut sequences = Vec::new();
+        let paths = segments(folder.path());
+        assert_eq!(paths.len(), 2);
+        for path in &paths {
+            let mut reader = SegmentReader::open(path).unwrap();
+            let mut records = Vec::new();
+            while reader.next_block(&mut records).unwrap() {}
+            assert_eq!(reader.end, End::Sealed);
+            sequences.extend(records.iter().map(|record| record.header().sequence));
+        }
+        assert_eq!(sequences, (1..=5_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_stops_loudly() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("wal"), "a file where the folder should be").unwrap();
+        let ring = Arc::new(Ring::create(&folder.path().join("ring"), 1024, 7).unwrap());
+        let mut thread = WalThread::start(ring.clone(), config(folder.path()), Continuity::new()).unwrap();
+        ring.write(&trade(1, 5));
+        assert!(thread.finish().is_err());
+        assert_eq!((ring.get(word::DURABLE), ring.get(word::STATE)), (0, state::FAILED));
+    }
+}
