@@ -131,18 +131,18 @@ class Continuity:
     def observe_records(self, records: bytes) -> list[Finding]: ...
     def observe_columns(
         self,
-        code: object,  # int32 buffers, like the others of equal length
-        lane: object,  # uint8
-        futures: object,  # uint8
-        exchange_ns: object,  # int64
-        volume: object,  # uint32
-        total_volume: object,  # uint32
-        payload: object,  # uint64, equal exactly when all the source sent is equal
+        code: Buffer,  # int32 buffers, like the others of equal length
+        lane: Buffer,  # uint8
+        futures: Buffer,  # uint8
+        exchange_ns: Buffer,  # int64
+        volume: Buffer,  # uint32
+        total_volume: Buffer,  # uint32
+        payload: Buffer,  # uint64, equal exactly when all the source sent is equal
     ) -> list[Finding]: ...
-    def counters(self) -> list[tuple[str, int]]: ...
+    def counters(self) -> dict[str, int]: ...
 
 def session_window(exchange_ns: int, futures: bool) -> tuple[int, bool]: ...
-def multiset_hash(records: bytes) -> tuple[int, int]: ...
+def multiset_hash(records: Buffer) -> tuple[int, int]: ...
 
 # Simulated exchange
 

@@ -129,12 +129,17 @@ def split(records: bytes) -> dict[str, Rows]:
         raise ValueError(f"{len(records)} bytes are not whole {RECORD_BYTES}-byte records")
     rows = np.frombuffer(records, dtype=np.dtype(f"V{RECORD_BYTES}"))
     kinds = np.frombuffer(records, dtype=np.uint8)[::RECORD_BYTES]
-    unknown = sorted(set(np.flatnonzero(np.bincount(kinds, minlength=1)).tolist()) - set(Kind))
-    if unknown:
-        raise UnknownRecord(f"record kind {unknown[0]} is not in schema version {SCHEMA_VERSION}: upgrade shijim")
+    check_kinds(kinds)
     trades, books = kinds == Kind.TRADE, kinds == Kind.BOOK
     chosen = {"ticks": trades, "books": books, "statuses": ~(trades | books)}
     return {table: (rows if mask.all() else rows[mask]).view(record_dtype(table)) for table, mask in chosen.items()}
+
+
+def check_kinds(kinds: npt.NDArray[np.uint8]) -> None:
+    """Raises UnknownRecord for a kind of another version."""
+    unknown = sorted(set(np.flatnonzero(np.bincount(kinds)).tolist()) - set(Kind))
+    if unknown:
+        raise UnknownRecord(f"record kind {unknown[0]} is not in schema version {SCHEMA_VERSION}: upgrade shijim")
 
 
 def to_table(records: bytes) -> dict[str, pa.Table]:
@@ -150,7 +155,7 @@ def rows_to_table(rows: Rows, table: str) -> pa.Table:
     arrays = []
     for column in columns(table):
         if column.field == "code":
-            ranks, codes = code_ranks(rows)
+            ranks, codes = code_ranks(rows["code"])
             arrays.append(pa.DictionaryArray.from_arrays(pa.array(ranks), pa.array(codes, pa.string())))
         elif column.field == "text":
             arrays.append(_text_array(rows))
@@ -199,12 +204,12 @@ def _text_array(rows: Rows) -> pa.Array:
     return pa.Array.from_buffers(pa.binary(), len(rows), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
-def code_ranks(rows: Rows) -> tuple[npt.NDArray[np.int32], list[str]]:
+def code_ranks(padded: npt.NDArray[np.bytes_]) -> tuple[npt.NDArray[np.int32], list[str]]:
     """(index of each row's code, codes in their sorted order)."""
     import pyarrow as pa
 
-    padded = np.ascontiguousarray(rows["code"])
-    fixed = pa.Array.from_buffers(pa.binary(padded.dtype.itemsize), len(rows), [None, pa.py_buffer(padded)])
+    padded = np.ascontiguousarray(padded)
+    fixed = pa.Array.from_buffers(pa.binary(padded.dtype.itemsize), len(padded), [None, pa.py_buffer(padded)])
     encoded = fixed.dictionary_encode()
     # latin-1 gives every byte back, and is ASCII for every code the log accepts.
     codes = [code.rstrip(b"\0").decode("latin-1") for code in encoded.dictionary.to_pylist()]
