@@ -307,7 +307,7 @@ def replace_durably(draft: Path, target: Path) -> None:
         os.close(folder)
 
 
-class _staging:  # noqa: N801 - used like a function
+class _staging:
     """A private folder beside the tables; what a dead archiver of the same segment left is removed."""
 
     def __init__(self, archive_dir: Path, key: str) -> None:
