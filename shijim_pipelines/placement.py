@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rust_indicators import Continuity
-from shijim_live.calendar import FIRST_YEAR, MINUTE_NS, Market, Session, in_session, to_exchange_ns
+from shijim_live.calendar import FIRST_YEAR, MINUTE_NS, Market, Session, in_session, to_exchange_ns, window_trading_day
 from shijim_live.calendar import session_window as calendar_window
-from shijim_live.calendar import window_trading_day
 from shijim_live.events import ABSENT_I64, HEADER_BYTES, RECORD_BYTES, BrokerClass, Exchange, Kind
 from shijim_live.store.schema import TABLES, Rows, check_kinds, code_ranks, record_dtype
 
