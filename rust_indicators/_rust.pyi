@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import final
+from typing import Any, TypeAlias, TypedDict, final
 
+from numpy.typing import NDArray
 from typing_extensions import Buffer
 
 BACKEND: str
 
-type _Path = str | PathLike[str]
-type _Problem = tuple[int, int, int, int, str]
-type _FieldSpec = tuple[str, str, int, int]
-type _ClassSpec = tuple[type, int, int, list[_FieldSpec], list[tuple[str, int]]]
+_Path: TypeAlias = str | PathLike[str]
+_Problem: TypeAlias = tuple[int, int, int, int, str]
+_FieldSpec: TypeAlias = tuple[str, str, int, int]
+_ClassSpec: TypeAlias = tuple[type, int, int, list[_FieldSpec], list[tuple[str, int]]]
 
 @final
 class Publisher:
@@ -87,6 +88,9 @@ def log_slot(received_ns: int) -> str: ...
 
 # L5 recordings and datasets
 
+# Before Python 3.12 the stubs of numpy do not say that an array is a buffer.
+_Column = Buffer | NDArray[Any]
+
 EMPTY_PRICE_E6: int
 """Price of a book level that is not there."""
 
@@ -96,7 +100,7 @@ class EventRows:
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
-def decode_l5(ev: Buffer, exch_ts: Buffer, px: Buffer, qty: Buffer) -> tuple[bytes, bytes]:
+def decode_l5(ev: _Column, exch_ts: _Column, px: _Column, qty: _Column) -> tuple[bytes, bytes]:
     """Rows of an L5 recording (u64, i64, f64, f64) → (books, trades) in words of int64.
 
     A book is 23 words: place in the file, exchange_ns, source_offset_ns, bid_price_e6[5], bid_volume[5],
@@ -105,9 +109,9 @@ def decode_l5(ev: Buffer, exch_ts: Buffer, px: Buffer, qty: Buffer) -> tuple[byt
     """
 
 def build_hft_rows(
-    books: tuple[Sequence[Buffer], Sequence[Sequence[Buffer]]],
-    trades: tuple[Sequence[Buffer], Buffer],
-    session_starts: Sequence[Buffer],
+    books: tuple[Sequence[_Column], Sequence[Sequence[_Column]]],
+    trades: tuple[Sequence[_Column], _Column],
+    session_starts: Sequence[_Column],
 ) -> tuple[EventRows, int]:
     """Books and trades sorted by sequence → (rows, nanoseconds added to the local axis).
 
@@ -139,3 +143,77 @@ class Continuity:
 
 def session_window(exchange_ns: int, futures: bool) -> tuple[int, bool]: ...
 def multiset_hash(records: Buffer) -> tuple[int, int]: ...
+
+# Simulated exchange
+
+class SimulatedRepeats(TypedDict):
+    instrument: bytes  # u16
+    tick: bytes  # u8: 1 a tick, 0 a book
+    first_received_ns: bytes  # i64
+    received_ns: bytes  # i64
+
+class SimulatedTrades(TypedDict):
+    """Trades of continuous trading in receive order, one column each; price × 1,000,000, volume in lots."""
+
+    instrument: bytes  # u16, index into codes
+    session: bytes  # u8, index into the sessions given
+    exchange_ns: bytes  # i64
+    received_ns: bytes  # i64, when it came or would have come
+    fate: bytes  # i32: -1 delivered, -2 lost message, else the index of the outage
+    price_e6: bytes  # i64
+    volume: bytes  # u32
+    total_volume: bytes  # u64
+
+class SimulatedBooks(TypedDict):
+    """The touch of every book of continuous trading; price and volume 0 where a side is empty."""
+
+    instrument: bytes
+    session: bytes
+    exchange_ns: bytes
+    received_ns: bytes
+    fate: bytes
+    bid_price_e6: bytes  # i64
+    ask_price_e6: bytes  # i64
+    bid_volume: bytes  # u32
+    ask_volume: bytes  # u32
+
+class SimulatedTruth(TypedDict):
+    codes: list[str]
+    trades: SimulatedTrades
+    books: SimulatedBooks
+    repeats: SimulatedRepeats
+    outages: list[tuple[int, int]]  # receive stamps of each disconnect and reconnect
+    trials: tuple[int, int]  # trial matches and trial books: delivered, not delivered
+    deliveries: int  # quotes, repeats, disconnects and reconnects
+
+@final
+class SimulatedDay:
+    """One seeded trading day, generated as it is read. ValueError says what in the config cannot be."""
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        sessions: list[tuple[str, int, int, int, int]],
+        instruments: list[tuple[str, str, int, list[tuple[int, int]], int, int]],
+        target_events: int,
+        delay_median_ns: int,
+        outages: int,
+        outage_ns: int,
+        lost_ticks: int,
+        lost_books: int,
+        repeats: int,
+        repeat_distance_max: int,
+    ) -> None:
+        """sessions: (market, trial_ns, open_ns, close_ns, activity);
+        instruments: (code, market, reference_e6, tick bands × 1,000,000, weight, level_lots)."""
+
+    def next_batch(self, limit: int) -> list[tuple[int, int, int, bytes]]:
+        """(kind, exchange_ns, received_ns, payload): 0 TickSTKv1, 1 TickFOPv1, 2 BidAskSTKv1, 3 BidAskFOPv1,
+        4 down, 5 up (no payload, exchange_ns absent). Empty at the end of the day."""
+
+    def skip_until(self, received_ns: int) -> None:
+        """Leave out every delivery received then or before."""
+
+    def truth(self) -> SimulatedTruth:
+        """The whole day, wherever the reading stands. Columns are native-endian, for numpy.frombuffer."""

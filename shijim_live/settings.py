@@ -17,7 +17,7 @@ from shijim_live.settings_sources import Reader, Secret, SettingsError, Variable
 __all__ = ["SETTINGS_HELP", "ClickHouse", "Secret", "Settings", "SettingsError", "Variable"]
 
 RING_SLOTS_MIN = 1_024  # fewer could not hold one burst while a commit syncs
-RING_SLOTS_MAX = 4_194_304  # 1 GiB of shared memory at 256 bytes a slot
+RING_SLOTS_MAX = 1_048_576  # ring.rs: 277 MB of shared memory
 SHARDS_MAX = 1_024
 FLUSH_ROWS_MAX = 10_000_000
 

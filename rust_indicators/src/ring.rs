@@ -34,6 +34,7 @@ pub mod word {
     pub const QUARANTINED: usize = 17;
     pub const BLOCKED_NS: usize = 18;
     pub const SUSPECT: usize = 19;
+    pub const LAST_RECEIVED_NS: usize = 20;
 
     pub const DURABLE: usize = 32;
     pub const DURABLE_RECEIVED_NS: usize = 33;
@@ -178,6 +179,7 @@ impl Ring {
             self.at(slot + 1 + index).store(*value, Ordering::Relaxed);
         }
         self.at(slot).store(sequence, Ordering::Release);
+        self.at(word::LAST_RECEIVED_NS).store(record.header().received_ns as u64, Ordering::Relaxed);
         self.at(word::ACCEPTED).store(sequence, Ordering::Release);
     }
 

@@ -21,6 +21,7 @@ pub fn counters(ring: &Ring) -> CounterMap {
         ("accepted", word::ACCEPTED),
         ("durable", word::DURABLE),
         ("durable_received_ns", word::DURABLE_RECEIVED_NS),
+        ("last_received_ns", word::LAST_RECEIVED_NS),
         ("missed", word::MISSED),
         ("lots_missing", word::LOTS_MISSING),
         ("gaps", word::GAPS),

@@ -86,7 +86,7 @@ impl Arrivals {
             Market::Stock => 1_000,
             Market::Futures => 1_000_000,
         };
-        let random = Random::new(config.seed, &format!("arrivals {}", instrument.code));
+        let random = config.random(&format!("arrivals {}", instrument.code));
         Arrivals { random, grid_ns, phases, phase: 0, bucket: 0, owed: 0, ready: Vec::new() }
     }
 
@@ -100,7 +100,7 @@ impl Arrivals {
         let due = phase.events * weight_before(self.bucket + 1) / weight_before(BUCKETS)
             - phase.events * weight_before(self.bucket) / weight_before(BUCKETS);
         let mut count = due as i64 + std::mem::take(&mut self.owed);
-        if self.bucket % 2 == 0 {
+        if self.bucket.is_multiple_of(2) {
             let moved = self.random.below(due / 2 + 1) as i64;
             self.owed = if self.random.chance(1, 2) { moved } else { -moved };
             count -= self.owed;

@@ -1,0 +1,285 @@
+"""The recorder: a feed on one side, the publisher on the other, and what must be written down around them.
+
+Not the log itself (`rust_indicators.Publisher` owns the thread that writes it) and not a feed (`shijim_live.broker`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import orjson
+
+from rust_indicators import Publisher
+from shijim_live import __version__
+from shijim_live.broker.connection import Connection
+from shijim_live.events import (
+    BOOK_LAYOUT,
+    BROKER_FIELDS,
+    BROKER_FLAGS,
+    HEADER_LAYOUT,
+    SCHEMA_VERSION,
+    TRADE_LAYOUT,
+    BrokerClass,
+    Flag,
+    Kind,
+    offsets,
+)
+from shijim_live.record import wal
+
+# A recorder started with less room than this would stop within the day: refuse while somebody is looking.
+FREE_BYTES_MIN = 256 * 1024 * 1024
+# A session is at most this long: what the continuity of a restarted recorder must look back on.
+SESSION_NS_MAX = 20 * 3_600 * 1_000_000_000
+END_OF_FEED = 1  # value of a STOP event: the feed had nothing more to say
+
+
+class RecordError(RuntimeError):
+    """Recording cannot start or go on; the text says what, where and what to do."""
+
+
+class Feed(Protocol):
+    """Where events come from. `run` returns when there are no more, or soon after `stop` is set."""
+
+    def run(self, sink: Sink, stop: threading.Event, resume_after_ns: int | None) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPlan:
+    """One run of one recorder."""
+
+    raw_dir: Path
+    shard: int
+    source: str  # simulated, replay, shioaji
+    clock: str  # real or simulated
+    config: dict[str, object]  # what is recorded: equal configs continue each other
+    classes: tuple[tuple[type, BrokerClass], ...]
+    ring_slots: int
+    durability: str
+    outage_ns: int  # how long a restarted recorder of a simulated day was away
+    now_ns: Callable[[], int]
+    run_id: Callable[[str], str]  # from the config hash and where it resumes
+
+    @property
+    def wal_dir(self) -> Path:
+        return self.raw_dir / "wal"
+
+    @property
+    def config_hash(self) -> str:
+        described = orjson.dumps(self.config, option=orjson.OPT_SORT_KEYS)
+        return hashlib.sha256(described).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a finished run left behind."""
+
+    run_id: str
+    accepted: int
+    durable: int
+    recovered: tuple[wal.Recovered, ...]
+    resumed_after_ns: int | None
+    complete: bool  # the feed ended by itself
+    counters: dict[str, int]
+
+
+class Sink:
+    """What a feed may do: hand over quotes, decoded records, and changes of its connection."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self.quote = publisher.publish
+        self.records = publisher.publish_records
+        self._publisher = publisher
+        self._down_since_ns: int | None = None
+
+    def connection(self, change: Connection, received_ns: int) -> None:
+        """A hole we know about is a fact: it is written when it begins, and sized when it ends."""
+        self._publisher.publish_status(Kind.CONNECTION, received_ns, value=change is Connection.UP, text=change.value)
+        if change is Connection.DOWN:
+            self._down_since_ns = received_ns
+        elif self._down_since_ns is not None:
+            begin_ns, self._down_since_ns = self._down_since_ns, None
+            self._publisher.publish_status(
+                Kind.OUTAGE, received_ns, begin_ns=begin_ns, end_ns=received_ns, text="broker connection lost"
+            )
+
+
+def record(
+    plan: RecordPlan, feed: Feed, stop: threading.Event, started: Callable[[Publisher], None] = lambda _: None
+) -> Recording:
+    """Records until the feed ends or `stop` is set. Returns only when everything accepted is durable and sealed."""
+    require_room(plan.raw_dir)
+    with shard_lock(plan.wal_dir, plan.shard):
+        recovered = wal.recover(plan.wal_dir)
+        resumed_after_ns = resume_point(plan)
+        run_id = plan.run_id(f"{plan.config_hash}-{resumed_after_ns}")
+        publisher = open_publisher(plan, run_id, resumed_after_ns)
+        started(publisher)
+        start_ns = plan.now_ns() if resumed_after_ns is None else resumed_after_ns + plan.outage_ns
+        publisher.publish_status(Kind.START, start_ns, text=f"shijim {__version__} {plan.source}")
+        if resumed_after_ns is not None:
+            publisher.publish_status(
+                Kind.OUTAGE, start_ns, begin_ns=resumed_after_ns, end_ns=start_ns, text="recorder was not running"
+            )
+        try:
+            feed.run(Sink(publisher), stop, start_ns if resumed_after_ns is not None else None)
+        finally:
+            complete = not stop.is_set()
+            last_ns = max(start_ns, publisher.counters()["last_received_ns"])
+            publisher.publish_status(Kind.STOP, last_ns, value=END_OF_FEED if complete else 0)
+            durable = publisher.close()
+            ring_path(plan.raw_dir, plan.shard).unlink(missing_ok=True)
+        counters = publisher.counters()
+        return Recording(run_id, counters["accepted"], durable, tuple(recovered), resumed_after_ns, complete, counters)
+
+
+def open_publisher(plan: RecordPlan, run_id: str, resumed_after_ns: int | None) -> Publisher:
+    """The ring and its log thread, told what the run is and where the session's volumes stood."""
+    header = {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": run_id,
+        "source": plan.source,
+        "clock": plan.clock,
+        "created_ns": plan.now_ns(),
+        "build": __version__,
+        "config": plan.config,
+        "config_hash": plan.config_hash,
+        "shard": plan.shard,
+    }
+    history = [] if resumed_after_ns is None else session_history(plan, resumed_after_ns)
+    try:
+        return Publisher(
+            ring_path=ring_path(plan.raw_dir, plan.shard),
+            ring_slots=plan.ring_slots,
+            wal_dir=plan.wal_dir,
+            run_id=run_id,
+            header=orjson.dumps(header, option=orjson.OPT_SORT_KEYS).decode(),
+            classes=[class_spec(cls, broker_class) for cls, broker_class in plan.classes],
+            durability=plan.durability,
+            history=list(history),
+        )
+    except OSError as error:
+        raise RecordError(f"cannot start recording in {plan.raw_dir}: {error}") from error
+
+
+def class_spec(
+    cls: type, broker_class: BrokerClass
+) -> tuple[type, int, int, list[tuple[str, str, int, int]], list[tuple[str, int]]]:
+    """Which attribute of a broker class goes to which bytes of the record."""
+    kind = Kind.TRADE if broker_class in (BrokerClass.TICK_STK_V1, BrokerClass.TICK_FOP_V1) else Kind.BOOK
+    layout = HEADER_LAYOUT + (TRADE_LAYOUT if kind is Kind.TRADE else BOOK_LAYOUT)
+    places = offsets(layout)
+    shapes = {name: (char, count) for name, char, count in layout}
+    fields = [
+        (theirs, shapes[ours][0], places[ours][0], shapes[ours][1])
+        for theirs, ours in BROKER_FIELDS[broker_class].items()
+    ]
+    flags = [(name, int(Flag[name.upper()])) for name in BROKER_FLAGS[broker_class]]
+    return cls, int(broker_class), int(kind), fields, flags
+
+
+def resume_point(plan: RecordPlan) -> int | None:
+    """Receive time of the last durable event of an earlier, unfinished run of the same simulated day.
+
+    Raises RecordError when that day is in the log already, from start to end.
+    """
+    if plan.clock != "simulated":
+        return None
+    last_ns: int | None = None
+    for path in sorted(plan.wal_dir.rglob("*.wal")):
+        if wal.read_header(path).config_hash != plan.config_hash:
+            continue
+        received = (wal.footer(path) or {}).get("received_ns")
+        if isinstance(received, list):
+            last_ns = max(last_ns or 0, received[1])
+            if ends_the_day(path):
+                raise RecordError(
+                    f"{plan.wal_dir} holds this day already ({path.name} ends it). "
+                    "Choose another --day or --seed, or another --data-dir"
+                )
+    return last_ns
+
+
+def ends_the_day(path: Path) -> bool:
+    """True when the segment holds the STOP event of a feed that came to its end."""
+    kinds = (wal.footer(path) or {}).get("kinds")
+    if not isinstance(kinds, dict) or str(int(Kind.STOP)) not in kinds:
+        return False
+    stops = [
+        chunk[at : at + 256] for chunk in wal.records(path) for at in range(0, len(chunk), 256) if chunk[at] == Kind.STOP
+    ]
+    return any(int.from_bytes(stop[72:80], "little") == END_OF_FEED for stop in stops)
+
+
+def session_history(plan: RecordPlan, resumed_after_ns: int) -> Iterator[Path]:
+    """Segments of the session before a restart, in order: their volumes are what the next trade is judged by."""
+    found = []
+    for path in plan.wal_dir.rglob("*.wal"):
+        header = wal.read_header(path)
+        received = (wal.footer(path) or {}).get("received_ns")
+        recent = isinstance(received, list) and received[1] >= resumed_after_ns - SESSION_NS_MAX
+        if header.source == plan.source and recent:
+            found.append((header.created_ns, header.run_id, header.segment, path))
+    return (path for *_, path in sorted(found))
+
+
+def ring_path(raw_dir: Path, shard: int) -> Path:
+    """The ring of a shard: in shared memory, named after who records what, so that any process finds it."""
+    memory = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
+    place = hashlib.sha256(str(raw_dir.resolve()).encode()).hexdigest()[:12]
+    return memory / f"shijim-{os.getuid()}-{place}-{shard}"
+
+
+def require_room(raw_dir: Path) -> None:
+    """Makes the data folder. Raises RecordError when it cannot be written or is nearly full."""
+    try:
+        (raw_dir / "wal").mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(raw_dir).free
+    except OSError as error:
+        raise RecordError(f"{raw_dir}: cannot be used for recording ({error.strerror}). Give another --data-dir") from None
+    if free < FREE_BYTES_MIN:
+        raise RecordError(
+            f"{raw_dir}: only {free / 2**20:.0f} MiB free, recording needs {FREE_BYTES_MIN / 2**20:.0f} MiB to start. "
+            "Free some space or give another --data-dir"
+        )
+
+
+@contextmanager
+def shard_lock(wal_dir: Path, shard: int) -> Iterator[None]:
+    """Holds the shard of a data folder for one recorder. Raises RecordError naming who has it."""
+    with (wal_dir / f".shard-{shard}.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            raise RecordError(
+                f"{wal_dir.parent}: shard {shard} is being recorded by process {owner}. "
+                "Stop that one first, or give another --data-dir or --shard"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def is_recording(wal_dir: Path, shard: int = 0) -> bool:
+    """True while a recorder holds the shard."""
+    path = wal_dir / f".shard-{shard}.lock"
+    if not path.exists():
+        return False
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -1,0 +1,164 @@
+"""Reading, verifying and repairing the log. Nothing here writes an event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+import orjson
+
+from rust_indicators import SegmentReader, read_footer, recover_segment
+from shijim_live.events import SCHEMA_VERSION
+
+CHUNK_RECORDS = 65_536  # records handed over at a time: 16 MiB
+
+
+class WalError(ValueError):
+    """A segment that cannot be used; the text says which, why, and what to do."""
+
+
+class Soundness(IntEnum):
+    """What `shijim-live verify` found; also its exit code."""
+
+    SOUND = 0
+    TORN = 1
+    CORRUPT = 2
+    UNREADABLE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentHeader:
+    """What a segment says of itself in its first bytes."""
+
+    path: Path
+    run_id: str  # 16 hex digits
+    segment: int  # from 1 within the run
+    slot: str  # receive-clock slot, a hint only
+    first_sequence: int
+    source: str  # simulated, replay, shioaji, import:txf_l5, …
+    clock: str  # real, simulated, or absent where the source has no receive time
+    created_ns: int
+    config_hash: str  # equal for runs that record the same thing
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One segment after reading all of it."""
+
+    header: SegmentHeader
+    state: str  # sealed, open, torn
+    records: int
+    last_sequence: int
+    sound_bytes: int
+    problems: tuple[tuple[int, int, int, int, str], ...]  # offset, length, first sequence, count, what
+    recovered: bool
+
+    @property
+    def soundness(self) -> Soundness:
+        if self.problems:
+            return Soundness.CORRUPT
+        return Soundness.TORN if self.state == "torn" else Soundness.SOUND
+
+
+def segment_paths(wal_dir: Path) -> list[Path]:
+    """Every segment under a folder, or the one file given. Raises WalError when there is no such place."""
+    if wal_dir.is_file():
+        return [wal_dir]
+    if not wal_dir.is_dir():
+        raise WalError(f"{wal_dir}: no such file or folder. Record something first, or give --data-dir")
+    return sorted(wal_dir.rglob("*.wal"))
+
+
+def open_segment(path: Path) -> tuple[SegmentReader, SegmentHeader]:
+    """A reader and the checked header. Raises WalError for what is no segment or needs another version."""
+    try:
+        reader = SegmentReader(path)
+    except ValueError as error:
+        raise WalError(str(error)) from None
+    return reader, _header(path, reader.header)
+
+
+def read_header(path: Path) -> SegmentHeader:
+    """The header alone. Raises WalError."""
+    return open_segment(path)[1]
+
+
+def _header(path: Path, json: bytes) -> SegmentHeader:
+    fields = orjson.loads(json)
+    version = fields.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise WalError(
+            f"{path}: written with schema version {version}, this release reads {SCHEMA_VERSION}: "
+            f"use the release that reads {version}"
+        )
+    return SegmentHeader(path, *(fields[name] for name in SegmentHeader.__slots__[1:]))
+
+
+def footer(path: Path) -> dict[str, object] | None:
+    """Counts, ranges and hash of a sealed segment, from its last bytes; None while it is not sealed."""
+    try:
+        json = read_footer(path)
+    except ValueError as error:
+        raise WalError(str(error)) from None
+    return orjson.loads(json) if json is not None else None
+
+
+def records(path: Path) -> Iterator[bytes]:
+    """All sound records of a segment in chunks of whole 256-byte records; of an open one, what is there so far."""
+    reader, _ = open_segment(path)
+    while chunk := reader.read(CHUNK_RECORDS):
+        yield chunk
+
+
+def examine(path: Path) -> Segment:
+    """Reads all of a segment and says what it found. Raises WalError when it is no readable segment."""
+    reader, header = open_segment(path)
+    while reader.read(CHUNK_RECORDS):
+        pass
+    sealed = orjson.loads(reader.footer) if reader.footer else {}
+    return Segment(
+        header=header,
+        state=reader.end,
+        records=reader.multiset[0],
+        last_sequence=reader.ranges[1],
+        sound_bytes=reader.position,
+        problems=tuple(reader.problems),
+        recovered=bool(sealed.get("recovered", False)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What start-up did to a segment that a dead run left open."""
+
+    path: Path
+    records: int
+    torn_bytes: int  # cut off, kept beside the segment as <name>.torn
+    last_received_ns: int | None
+
+
+def recover(wal_dir: Path) -> list[Recovered]:
+    """Seals every segment that has no footer. Only for the owner of the shard: nobody may be writing."""
+    done = []
+    for path in sorted(wal_dir.rglob("*.wal")):
+        if is_headless(path):
+            # The run died while creating the file: no record was ever in it.
+            path.rename(path.with_suffix(".wal.torn"))
+            continue
+        if footer(path) is None:
+            changed, count, torn_bytes, _, last_received_ns, _ = recover_segment(path)
+            assert changed, f"{path} had no footer and still has none"
+            done.append(Recovered(path, count, torn_bytes, last_received_ns))
+    return done
+
+
+def is_headless(path: Path) -> bool:
+    """True for a file a crash left before its header was complete (a truncated or all-zero beginning)."""
+    with path.open("rb") as file:
+        prefix = file.read(16)
+        if len(prefix) < 16 or not prefix.strip(b"\0"):
+            return True
+        declared = int.from_bytes(prefix[8:12], "little")
+    return prefix[:8] == b"SHIJIMW1" and path.stat().st_size < 16 + declared
