@@ -1,5 +1,7 @@
 """Kernels of Shijim, written in Rust. Not importable without the compiled extension: there is no slow stand-in."""
 
+from typing import TYPE_CHECKING
+
 from rust_indicators._rust import (
     BACKEND,
     EMPTY_PRICE_E6,
@@ -19,6 +21,9 @@ from rust_indicators._rust import (
     recover_segment,
     session_window,
 )
+
+if TYPE_CHECKING:
+    from rust_indicators._rust import SimulatedTruth as SimulatedTruth
 
 __all__ = [
     "BACKEND",

@@ -11,7 +11,7 @@ mod wire;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-pub use config::{ABSENT, Config, E6, Instrument, LEVELS, Market, Session, TickRule};
+pub use config::{ABSENT, Config, E6, Instrument, LEVELS, Market, Session};
 pub use faults::Fate;
 use faults::{Faults, Repeat};
 use market::{Event, Stream};
@@ -88,7 +88,7 @@ impl Exchange {
         config.check()?;
         let mut feeds = Vec::with_capacity(config.instruments.len());
         for instrument in &config.instruments {
-            let random = Random::new(config.seed, &format!("delay {}", instrument.code));
+            let random = config.random(&format!("delay {}", instrument.code));
             feeds.push(Feed { stream: Stream::new(&config, instrument), random, next: None, received_ns: 0 });
         }
         let (faults, queue) = (Faults::new(&config), BinaryHeap::with_capacity(feeds.len()));

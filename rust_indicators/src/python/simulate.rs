@@ -3,7 +3,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
-use crate::simulate::{self, Config, Delivery, Exchange, Instrument, Market, Rows, Session, TickRule};
+use crate::simulate::{self, Config, Delivery, Exchange, Instrument, Market, Rows, Session};
 
 /// Deliveries one call may hold, so that a batch stays under some 30 MB.
 const BATCH_MAX: usize = 100_000;
@@ -16,7 +16,7 @@ pub struct SimulatedDay {
 }
 
 type SessionRow = (String, i64, i64, i64, u64);
-type InstrumentRow = (String, String, i64, String, u64, u32);
+type InstrumentRow = (String, String, i64, Vec<(i64, i64)>, u64, u32);
 
 #[pymethods]
 impl SimulatedDay {
@@ -151,14 +151,8 @@ fn session((name, trial_ns, open_ns, close_ns, activity): SessionRow) -> PyResul
     Ok(Session { market: market(&name)?, trial_ns, open_ns, close_ns, activity })
 }
 
-fn instrument((code, name, reference_e6, rule, weight, level_lots): InstrumentRow) -> PyResult<Instrument> {
-    let tick_rule = match rule.as_str() {
-        "stock" => TickRule::Stock,
-        "etf" => TickRule::Etf,
-        "point" => TickRule::Point,
-        _ => return Err(PyValueError::new_err(format!("tick rule {rule:?}: stock, etf or point"))),
-    };
-    Ok(Instrument { code, market: market(&name)?, reference_e6, tick_rule, weight, level_lots })
+fn instrument((code, name, reference_e6, tick_bands_e6, weight, level_lots): InstrumentRow) -> PyResult<Instrument> {
+    Ok(Instrument { code, market: market(&name)?, reference_e6, tick_bands_e6, weight, level_lots })
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

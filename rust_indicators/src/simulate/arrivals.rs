@@ -86,7 +86,7 @@ impl Arrivals {
             Market::Stock => 1_000,
             Market::Futures => 1_000_000,
         };
-        let random = Random::new(config.seed, &format!("arrivals {}", instrument.code));
+        let random = config.random(&format!("arrivals {}", instrument.code));
         Arrivals { random, grid_ns, phases, phase: 0, bucket: 0, owed: 0, ready: Vec::new() }
     }
 

@@ -1,5 +1,6 @@
 //! What a simulated day is made of, and whether it can be. Not what happens on it.
 use super::faults::Faults;
+use super::random::Random;
 
 /// Fixed point of prices and money.
 pub const E6: i64 = 1_000_000;
@@ -11,6 +12,8 @@ const SESSION_NS_MIN: i64 = 60_000_000_000;
 const EVENTS_MAX: u64 = 100_000_000;
 const INSTRUMENTS_MAX: usize = 10_000;
 const REFERENCE_E6_MAX: i64 = 1_000_000 * E6;
+/// Bounds the ladder of valid prices to 20 million, of which real rules use 5,000.
+const TICK_E6_MIN: i64 = 10_000;
 const LEVEL_LOTS_MAX: u32 = 1_000_000;
 const SHARE_MAX: u64 = 1_000_000;
 /// Truth names a session in one byte.
@@ -22,17 +25,6 @@ const SHARES_PER_LOT: i64 = 1_000;
 pub enum Market {
     Stock,
     Futures,
-}
-
-/// How far apart valid prices are (TWSE and TAIFEX rules).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TickRule {
-    /// 0.01 under 10, then 0.05, 0.1, 0.5, 1 and 5 from 1000.
-    Stock,
-    /// 0.01 under 50, then 0.05.
-    Etf,
-    /// One index point.
-    Point,
 }
 
 /// One session of one market; trial matches run from `trial_ns` to `open_ns`.
@@ -51,7 +43,8 @@ pub struct Instrument {
     pub code: String,
     pub market: Market,
     pub reference_e6: i64,
-    pub tick_rule: TickRule,
+    /// (from this price upward, tick), rising from price 0, as `instruments.py` states them.
+    pub tick_bands_e6: Vec<(i64, i64)>,
     /// Share of the day's events, against the other instruments.
     pub weight: u64,
     /// Lots on a typical level.
@@ -152,6 +145,12 @@ impl Config {
         Ok(())
     }
 
+    /// Numbers of one purpose on one day: another day of the same seed is another market.
+    pub(super) fn random(&self, purpose: &str) -> Random {
+        let day = self.sessions.first().map_or(0, |session| session.open_ns);
+        Random::new(self.seed, &format!("{day} {purpose}"))
+    }
+
     /// The money that can change hands in a session must fit 63 bits at six decimals.
     fn check_amount(&self, instrument: &Instrument) -> Result<(), String> {
         let weights: u64 = self.instruments.iter().map(|other| other.weight).sum();
@@ -179,6 +178,11 @@ impl Instrument {
         if code.is_empty() || code.len() > 31 || !code.is_ascii() {
             return Err(format!("instrument {code:?}: a code has 1 to 31 ASCII characters"));
         }
+        let bands = &self.tick_bands_e6;
+        let rising = bands.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        if bands.first().is_none_or(|band| band.0 != 0) || !rising || bands.iter().any(|band| band.1 < TICK_E6_MIN) {
+            return Err(format!("instrument {code}: tick bands rise from price 0, ticks are 0.01 or more"));
+        }
         if !(1..=REFERENCE_E6_MAX).contains(reference_e6) || self.ladder().len() < 4 * LEVELS {
             return Err(format!(
                 "instrument {code}: reference price {reference_e6}e-6 leaves no ±10 % of valid prices"
@@ -199,15 +203,8 @@ impl Instrument {
     }
 
     fn tick_e6(&self, price_e6: i64) -> i64 {
-        match (self.tick_rule, price_e6 / E6) {
-            (TickRule::Point, _) => E6,
-            (TickRule::Etf, 0..50) | (TickRule::Stock, 0..10) => 10_000,
-            (TickRule::Etf, _) | (TickRule::Stock, 10..50) => 50_000,
-            (TickRule::Stock, 50..100) => 100_000,
-            (TickRule::Stock, 100..500) => 500_000,
-            (TickRule::Stock, 500..1_000) => E6,
-            (TickRule::Stock, _) => 5 * E6,
-        }
+        let above = self.tick_bands_e6.partition_point(|(from_e6, _)| *from_e6 <= price_e6);
+        self.tick_bands_e6[above - 1].1
     }
 
     /// Lowest and highest valid price within ±10 % of the reference.

@@ -52,7 +52,7 @@ impl Faults {
     pub fn new(config: &Config) -> Faults {
         // Of a hundred events about 38 are trades and 62 books; the picks end before the events do.
         let span = |percent: u64| config.target_events * percent / 100;
-        let random = |name: &str| Random::new(config.seed, name);
+        let random = |name: &str| config.random(name);
         Faults {
             outages: outages(config),
             next_outage: 0,
@@ -126,7 +126,7 @@ fn with_outages(config: &Config) -> Vec<(i64, i64)> {
 
 /// Outage i is in session i modulo their number, in a slot of its own in the middle four fifths.
 fn outages(config: &Config) -> Vec<(i64, i64)> {
-    let mut random = Random::new(config.seed, "outages");
+    let mut random = config.random("outages");
     let sessions = with_outages(config);
     let mut found = Vec::new();
     for index in 0..config.outages {

@@ -136,7 +136,7 @@ impl Stream {
         let pushes = arrivals.continuous_events() * 62 / 100 + 1;
         Stream {
             move_chance: (day_ticks * day_ticks * 65_536 / pushes).clamp(16, 26_000),
-            random: Random::new(config.seed, &format!("market {}", instrument.code)),
+            random: config.random(&format!("market {}", instrument.code)),
             underlying_e6: instrument.reference_e6 / INDEX_TICK_E6 * INDEX_TICK_E6,
             instrument: instrument.clone(),
             arrivals,
@@ -333,7 +333,7 @@ fn changes(now: &mut Side, before: &Side) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Session, TickRule};
+    use super::super::Session;
     use super::*;
 
     #[test]
@@ -349,7 +349,7 @@ mod tests {
             code: "TXFL6".to_owned(),
             market: Market::Futures,
             reference_e6: 100_000_000,
-            tick_rule: TickRule::Point,
+            tick_bands_e6: vec![(0, 1_000_000)],
             weight: 1,
             level_lots: 3,
         };

@@ -6,8 +6,11 @@ const MINUTE_NS: i64 = 60_000_000_000;
 const NIGHT_NS: i64 = 1_795_158_000_000_000_000;
 
 fn instrument(code: &str, market: Market, reference_e6: i64, weight: u64) -> Instrument {
-    let tick_rule = if market == Market::Futures { TickRule::Point } else { TickRule::Stock };
-    Instrument { code: code.to_owned(), market, reference_e6, tick_rule, weight, level_lots: 20 }
+    let tick_bands_e6 = match market {
+        Market::Futures => vec![(0, E6)],
+        Market::Stock => vec![(0, 10_000), (10 * E6, 50_000), (50 * E6, 100_000), (1_000 * E6, 5 * E6)],
+    };
+    Instrument { code: code.to_owned(), market, reference_e6, tick_bands_e6, weight, level_lots: 20 }
 }
 
 fn session(market: Market, open_minute: i64, minutes: i64, activity: u64) -> Session {
@@ -299,7 +302,8 @@ fn truth_adds_up_to_the_deliveries() {
 #[test]
 fn a_config_that_cannot_be_is_refused_with_a_reason() {
     type Breaking = fn(&mut Config);
-    let wrong: [(&str, Breaking); 9] = [
+    let wrong: [(&str, Breaking); 10] = [
+        ("tick bands", |config| config.instruments[0].tick_bands_e6.clear()),
         ("target_events", |config| config.target_events = 0),
         ("session", |config| config.sessions[0].close_ns = config.sessions[0].open_ns),
         ("overlap", |config| config.sessions.swap(0, 1)),

@@ -1,0 +1,223 @@
+"""The simulated exchange: a seeded trading day as the broker's own objects. Not a broker: no orders, no login.
+
+The day is a pure function of (day, seed, config); `truth` is its answer key. Receive stamps are part of it: they come
+from the simulated feed, rise strictly, and name one delivery each.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+
+from rust_indicators import SimulatedDay
+from shijim_live.broker.connection import Connection
+from shijim_live.broker.shioaji import quote_classes
+from shijim_live.calendar import MINUTE_NS, SECOND_NS, Market, Session, session_bounds
+from shijim_live.instruments import PRICE_SCALE, expiry, instrument
+
+if TYPE_CHECKING:
+    from rust_indicators import SimulatedTruth
+
+# Deliveries generated at a time: enough to make the call cheap, little enough that a stop is quick.
+BATCH = 4_096
+# A pause shorter than this is not worth a system call; a longer one is taken in pieces, so that a stop is quick.
+PAUSE_SECONDS_MIN = 0.0002
+PAUSE_SECONDS_MAX = 0.2
+# Kinds of `SimulatedDay.next_batch`: 0 to 3 are quotes, in the order of `QuoteClasses`.
+KIND_DOWN = 4
+KIND_UP = 5
+
+_TRIAL_MINUTES = {
+    (Market.FUTURES, Session.NIGHT): 10,
+    (Market.FUTURES, Session.DAY): 15,
+    (Market.STOCK, Session.DAY): 30,
+}
+# Share of a market's events; a futures night is quieter than the day, though three times as long.
+_ACTIVITY = {Session.NIGHT: 30, Session.DAY: 70}
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedInstrument:
+    """One code to trade; `TXFR1` stands for the dated future that is the near month on the day."""
+
+    code: str
+    reference_price_e6: int  # yesterday's close or settlement, × 1,000,000
+    weight: int  # share of the day's events, against the other instruments
+    level_lots: int  # lots on a typical level of the book
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedSession:
+    """One session of the day; trial matches run from `trial_ns` to `open_ns`. ns since the epoch, UTC."""
+
+    market: Market
+    session: Session
+    trial_ns: int
+    open_ns: int
+    close_ns: int
+
+
+def _listed(code: str, price: int, weight: int, level_lots: int) -> SimulatedInstrument:
+    return SimulatedInstrument(code, price * PRICE_SCALE, weight, level_lots)
+
+
+INSTRUMENTS = (
+    _listed("TXFR1", 27_300, 220, 12),
+    _listed("MXFR1", 27_300, 180, 25),
+    _listed("TMFR1", 27_300, 150, 30),
+    _listed("2330", 1_450, 90, 400),
+    _listed("2317", 230, 60, 300),
+    _listed("2454", 1_250, 40, 25),
+    _listed("2412", 132, 15, 60),
+    _listed("2882", 64, 35, 250),
+    _listed("0050", 62, 55, 900),
+    _listed("2603", 186, 35, 90),
+    _listed("2881", 93, 30, 150),
+    _listed("2303", 46, 40, 800),
+    _listed("3008", 2_260, 15, 6),
+    _listed("1301", 41, 20, 120),
+    _listed("2308", 960, 35, 30),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationConfig:
+    """What is traded and what goes wrong. The market does not depend on the faults."""
+
+    instruments: tuple[SimulatedInstrument, ...] = INSTRUMENTS
+    target_events: int = 300_000  # that happen, delivered or not; within 5 %
+    feed_delay_median_ns: int = 3_000_000
+    outages: int = 1  # in continuous futures trading, the day session first
+    outage_ns: int = 120 * SECOND_NS
+    lost_ticks: int = 12  # never delivered, outside the outages and the trial phases
+    lost_books: int = 8
+    repeats: int = 40  # delivered twice, the same bytes
+    repeat_distance_max: int = 6  # deliveries between the two; 0 = the next one
+
+
+class SimulatedExchange:
+    """One day of one seed. ValueError if the config cannot be played; NotATradingDay if the exchanges are closed."""
+
+    def __init__(
+        self, day: date, seed: int, config: SimulationConfig | None = None, speed: float | None = None
+    ) -> None:
+        """`speed` is a multiple of real time on the receive clock; None is as fast as possible."""
+        if speed is not None and not speed > 0:
+            raise ValueError(f"speed {speed}: a positive multiple of real time, or None for as fast as possible")
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"seed {seed}: 0 to 2^64 - 1")
+        self.day = day
+        self.seed = seed
+        self.config = config or SimulationConfig()
+        self.speed = speed
+        self.sessions = sessions_of(day)
+        self.codes = tuple(dated_code(traded.code, day) for traded in self.config.instruments)
+        self._start()  # refuses now what could not be played later
+
+    def run(
+        self,
+        on_quote: Callable[[object, int], None],
+        on_connection: Callable[[Connection, int], None],
+        stop: threading.Event,
+        resume_after_ns: int | None = None,
+    ) -> None:
+        """Hand over the day in receive order: `on_quote(broker object, received_ns)`; returns at its end or at `stop`.
+
+        `resume_after_ns` leaves out what was received then or before, as a recorder that was away would.
+        """
+        classes = quote_classes()
+        decode: tuple[Callable[[bytes], object], ...] = (
+            classes.tick_stk.from_msgpack,
+            classes.tick_fop.from_msgpack,
+            classes.bidask_stk.from_msgpack,
+            classes.bidask_fop.from_msgpack,
+        )
+        day = self._start()
+        if resume_after_ns is not None:
+            day.skip_until(resume_after_ns)
+        wait = None if self.speed is None else _pacer(self.speed, stop)
+        while batch := day.next_batch(BATCH):
+            for kind, _, received_ns, payload in batch:
+                if wait is not None:
+                    wait(received_ns)
+                if stop.is_set():
+                    return
+                if kind < KIND_DOWN:
+                    on_quote(decode[kind](payload), received_ns)
+                else:
+                    on_connection(Connection.UP if kind == KIND_UP else Connection.DOWN, received_ns)
+
+    def truth(self) -> "SimulatedTruth":
+        """What really happened over the whole day, delivered or not; `session` is an index into `sessions`."""
+        return self._start().truth()
+
+    def _start(self) -> SimulatedDay:
+        config = self.config
+        listed = [
+            (code, instrument(code).market, traded, instrument(code).tick_bands)
+            for code, traded in zip(self.codes, config.instruments, strict=True)
+        ]
+        return SimulatedDay(
+            seed=self.seed,
+            sessions=[(s.market, s.trial_ns, s.open_ns, s.close_ns, _ACTIVITY[s.session]) for s in self.sessions],
+            instruments=[
+                (code, market, traded.reference_price_e6, list(ticks), traded.weight, traded.level_lots)
+                for code, market, traded, ticks in listed
+            ],
+            target_events=config.target_events,
+            delay_median_ns=config.feed_delay_median_ns,
+            outages=config.outages,
+            outage_ns=config.outage_ns,
+            lost_ticks=config.lost_ticks,
+            lost_books=config.lost_books,
+            repeats=config.repeats,
+            repeat_distance_max=config.repeat_distance_max,
+        )
+
+
+def sessions_of(day: date) -> tuple[SimulatedSession, ...]:
+    """The sessions of a trading day: futures night, futures day, stocks."""
+    return tuple(
+        SimulatedSession(
+            market,
+            bounds.session,
+            bounds.open_ns - _TRIAL_MINUTES[market, bounds.session] * MINUTE_NS,
+            bounds.open_ns,
+            bounds.close_ns,
+        )
+        for market in (Market.FUTURES, Market.STOCK)
+        for bounds in session_bounds(day, market)
+    )
+
+
+def dated_code(code: str, day: date) -> str:
+    """`TXFR1` → the dated near month on `day`; any other code as it is.
+
+    On its last day a contract stops at 13:30, so that day trades the next month here.
+    """
+    if not code.endswith("R1"):
+        return code
+    for month in range(day.month, day.month + 2):
+        dated = f"{code[:-2]}{'ABCDEFGHIJKL'[(month - 1) % 12]}{(day.year + (month - 1) // 12) % 10}"
+        if expiry(dated, day) > day:
+            return dated
+    raise AssertionError("a contract expires in every month")
+
+
+def _pacer(speed: float, stop: threading.Event) -> Callable[[int], None]:
+    """A function that waits until a receive stamp is due; the first stamp it sees is due at once."""
+    first_received_ns: int | None = None
+    started_ns = 0
+
+    def wait(received_ns: int) -> None:
+        nonlocal first_received_ns, started_ns
+        if first_received_ns is None:
+            first_received_ns, started_ns = received_ns, time.monotonic_ns()
+        due_ns = started_ns + int((received_ns - first_received_ns) / speed)
+        while (seconds := (due_ns - time.monotonic_ns()) / SECOND_NS) > PAUSE_SECONDS_MIN:
+            if stop.wait(min(seconds, PAUSE_SECONDS_MAX)):
+                return
+
+    return wait

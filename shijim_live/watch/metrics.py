@@ -1,0 +1,54 @@
+"""Six counters over HTTP for Prometheus, read from the recorder's plain integers at scrape time. Not a push, not a log."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+# Only this machine may scrape unless somebody puts a proxy in front: the page names what is recorded and when.
+ADDRESS = "127.0.0.1"
+
+
+class RecorderMetrics(Collector):
+    """Turns the ring's counters into metrics; costs nothing while nobody scrapes."""
+
+    def __init__(self, counters: Callable[[], Mapping[str, int]], raw_dir: Path, shard: int) -> None:
+        self.counters = counters
+        self.raw_dir = raw_dir
+        self.shard = str(shard)
+
+    def collect(self) -> Iterator[Metric]:
+        values = self.counters()
+        blocked_seconds = values["blocked_ns"] / 1_000_000_000
+        free_bytes = shutil.disk_usage(self.raw_dir).free
+        yield self._counter("shijim_accepted_events", "Events the recorder took", values["accepted"])
+        yield self._counter("shijim_durable_events", "Events that are on disk: the only acknowledgement", values["durable"])
+        yield self._counter("shijim_missed_events", "Events that readers of the ring were too slow for", values["missed"])
+        # Late deliveries fill holes, so this one can fall: a gauge.
+        yield self._gauge("shijim_lots_missing", "Lots that volume continuity says were not delivered", values["lots_missing"])
+        yield self._counter("shijim_blocked_seconds", "Time callbacks waited for the disk", blocked_seconds)
+        yield self._gauge("shijim_disk_free_bytes", "Free space where the log is written", free_bytes)
+
+    def _counter(self, name: str, text: str, value: float) -> Metric:
+        family = CounterMetricFamily(name, text, labels=["shard"])
+        family.add_metric([self.shard], value)
+        return family
+
+    def _gauge(self, name: str, text: str, value: float) -> Metric:
+        family = GaugeMetricFamily(name, text, labels=["shard"])
+        family.add_metric([self.shard], value)
+        return family
+
+
+def serve(metrics: RecorderMetrics, port: int) -> WSGIServer:
+    """Serves /metrics in a thread until the server is shut down. OSError when the port is taken."""
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    server, _ = start_http_server(port, addr=ADDRESS, registry=registry)
+    return server

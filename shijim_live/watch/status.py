@@ -1,0 +1,83 @@
+"""What a recorder is doing, seen from another process: its ring if it runs, its log in any case."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from rust_indicators import RingReader
+from shijim_live.calendar import wall_clock
+from shijim_live.record import wal
+from shijim_live.record.recorder import is_recording, ring_path
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One shard of one data folder."""
+
+    raw_dir: str
+    shard: int
+    recording: bool
+    pid: int | None
+    run_id: str | None
+    accepted: int | None
+    durable: int | None
+    missed: int | None
+    lots_missing: int | None
+    quarantined: int | None
+    blocked_seconds: float | None
+    last_durable_received: str | None  # Taipei wall clock
+    segments: int
+    sealed_segments: int
+    sealed_records: int
+    log_bytes: int
+    disk_free_bytes: int
+
+
+def status(raw_dir: Path, shard: int = 0) -> Status:
+    """Raises WalError when there is no log in the folder."""
+    wal_dir = raw_dir / "wal"
+    paths = wal.segment_paths(wal_dir)
+    footers = [footer for path in paths if not wal.is_headless(path) and (footer := wal.footer(path)) is not None]
+    recording = is_recording(wal_dir, shard)
+    counters: dict[str, int] = {}
+    if recording and ring_path(raw_dir, shard).exists():
+        counters = RingReader(ring_path(raw_dir, shard)).counters()
+    last_ns = counters.get("durable_received_ns", 0)
+    return Status(
+        raw_dir=str(raw_dir),
+        shard=shard,
+        recording=recording,
+        pid=counters.get("writer_pid"),
+        run_id=f"{counters['run_id']:016x}" if counters else None,
+        accepted=counters.get("accepted"),
+        durable=counters.get("durable"),
+        missed=counters.get("missed"),
+        lots_missing=counters.get("lots_missing"),
+        quarantined=counters.get("quarantined"),
+        blocked_seconds=counters["blocked_ns"] / 1_000_000_000 if counters else None,
+        last_durable_received=wall_clock(last_ns).isoformat(" ", "milliseconds") if last_ns else None,
+        segments=len(paths),
+        sealed_segments=len(footers),
+        sealed_records=sum(int(str(footer["records"])) for footer in footers),
+        log_bytes=sum(path.stat().st_size for path in paths),
+        disk_free_bytes=shutil.disk_usage(raw_dir).free,
+    )
+
+
+def describe(found: Status) -> str:
+    """A few lines a person can read."""
+    lines = [f"{found.raw_dir}, shard {found.shard}: {'recording' if found.recording else 'not recording'}"]
+    if found.accepted is not None:
+        lines += [
+            f"  run {found.run_id}, process {found.pid}",
+            f"  {found.accepted:,} events accepted, {found.durable:,} durable, last from {found.last_durable_received} Taipei",
+            f"  {found.lots_missing:,} lots missing, {found.quarantined:,} objects quarantined, "
+            f"callbacks blocked {found.blocked_seconds:.3f} s, readers missed {found.missed:,}",
+        ]
+    lines.append(
+        f"  log: {found.segments:,} segments ({found.sealed_segments:,} sealed with {found.sealed_records:,} records), "
+        f"{found.log_bytes / 2**20:,.1f} MiB; {found.disk_free_bytes / 2**30:,.1f} GiB free"
+    )
+    return "\n".join(lines)
