@@ -1,6 +1,8 @@
 # The commands a person types. `make` lists them. One environment, .venv, with the exact versions of constraints.txt.
 
 PYTHON ?= python3
+# As PATH has it now, before the environment's own Python comes first.
+HOST_PYTHON := $(shell command -v $(PYTHON))
 VENV   := .venv
 BIN    := $(VENV)/bin
 CRATE  := --manifest-path rust_indicators/Cargo.toml
@@ -20,7 +22,7 @@ export PIP_NO_INPUT := 1
 
 help: ## this list
 	@echo "Shijim: records Taiwan's markets, proves what it recorded, builds datasets. Commands:"
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@awk -F ':[^#]*## ' '/^[a-z]+:[^#]*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Needs Python 3.11 to 3.13 with venv, a C compiler and Rust; another Python: make PYTHON=python3.12 …"
 
 demo: $(BUILT) ## one simulated trading day from recording to a finished backtest, into demo/
@@ -47,24 +49,34 @@ bench: $(BUILT) ## measure the numbers of benches/, and write benches/RESULTS.md
 
 # --no-build-isolation: pip would otherwise fetch its own maturin, of any version, and ignore the constraints.
 $(BUILT): $(SOURCES) | requirements
-	@test -x $(BIN)/python || { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
+	@test -x $(BIN)/python || { echo "making $(VENV) with $$($(HOST_PYTHON) --version)"; $(HOST_PYTHON) -m venv $(VENV); }
 	@echo "installing what constraints.txt names and building the Rust crate (the first time takes a few minutes)"
 	@$(BIN)/python -m pip install --quiet -c constraints.txt maturin
 	@$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation --editable '.[dev]'
 	@touch $@
 
-requirements:
-	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON): install Python 3.11 to 3.13 (apt install python3 python3-venv), or: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "make: $(PYTHON) is $$($(PYTHON) --version 2>&1), Shijim needs Python 3.11 to 3.13; name another one: make PYTHON=python3.11" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) has no venv module: apt install python3-venv" >&2; exit 1; }
-	@command -v cc >/dev/null || { echo "make: no C compiler: apt install gcc libc6-dev" >&2; exit 1; }
-	@cargo --version >/dev/null 2>&1 || { echo "make: cargo is missing or does not run: install Rust 1.88 or later from https://rustup.rs" >&2; exit 1; }
+# One line that says what is missing, instead of a stack trace half-way.
+define refuse
+{ echo "make: $(1)" >&2; exit 1; }
+endef
+MINOR := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
 
+requirements:
+	@test -n "$(HOST_PYTHON)" || $(call refuse,no $(PYTHON) in PATH: apt install python3 python3-venv or name one: make PYTHON=python3.12)
+	@case "$$($(HOST_PYTHON) $(MINOR))" in 3.11|3.12|3.13) ;; \
+	   *) $(call refuse,$(PYTHON) is $$($(HOST_PYTHON) --version 2>&1) but Shijim needs 3.11 to 3.13; name one: make PYTHON=python3.11) ;; esac
+	@$(HOST_PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(call refuse,$(PYTHON) has no venv module: apt install python3-venv)
+	@! test -x $(BIN)/python || test "$$($(BIN)/python $(MINOR))" = "$$($(HOST_PYTHON) $(MINOR))" || \
+	   $(call refuse,$(VENV) is of $$($(BIN)/python --version) but $(PYTHON) is $$($(HOST_PYTHON) --version): run make clean first)
+	@command -v cc >/dev/null || $(call refuse,no C compiler: apt install gcc libc6-dev)
+	@cargo --version >/dev/null 2>&1 || $(call refuse,cargo is missing or does not run: install Rust 1.88 or later from https://rustup.rs)
+
+# PYO3_PYTHON is for the environment here, not for the one made there.
 lock: | requirements ## write constraints.txt anew, from the newest versions pyproject.toml allows
-	$(PYTHON) -m venv --clear build/lock
-	build/lock/bin/python -m pip install --quiet '.[dev]'
-	@{ echo "# Exact version of everything, written by \`make lock\`: pip freeze of a fresh environment with '.[dev]' on"; \
-	   echo "# $$($(PYTHON) --version), $$(uname -sm). The Makefile installs with it; a plain \`pip install\` does not need it."; \
+	$(HOST_PYTHON) -m venv --clear build/lock
+	env -u PYO3_PYTHON build/lock/bin/python -m pip install --quiet '.[dev]'
+	@{ echo "# The exact version of everything the Makefile installs, written by \`make lock\`:"; \
+	   echo "# pip freeze of a fresh environment with '.[dev]', $$($(HOST_PYTHON) --version), $$(uname -sm). Not edited by hand."; \
 	   build/lock/bin/python -m pip freeze --exclude shijim; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 	rm -r build/lock
