@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from decimal import Decimal
 from os import PathLike
-from typing import TypedDict, final
+from typing import Any, TypeAlias, TypedDict, final
 
+from numpy.typing import NDArray
 from typing_extensions import Buffer
 
 BACKEND: str
 
-type _Path = str | PathLike[str]
-type _Problem = tuple[int, int, int, int, str]
-type _FieldSpec = tuple[str, str, int, int]
-type _ClassSpec = tuple[type, int, int, list[_FieldSpec], list[tuple[str, int]]]
+_Path: TypeAlias = str | PathLike[str]
+_Problem: TypeAlias = tuple[int, int, int, int, str]
+_FieldSpec: TypeAlias = tuple[str, str, int, int]
+_ClassSpec: TypeAlias = tuple[type, int, int, list[_FieldSpec], list[tuple[str, int]]]
 
 @final
 class Publisher:
@@ -92,6 +93,9 @@ def log_slot(received_ns: int) -> str: ...
 
 # L5 recordings and datasets
 
+# Before Python 3.12 the stubs of numpy do not say that an array is a buffer.
+_Column = Buffer | NDArray[Any]
+
 EMPTY_PRICE_E6: int
 """Price of a book level that is not there."""
 
@@ -101,7 +105,7 @@ class EventRows:
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
-def decode_l5(ev: Buffer, exch_ts: Buffer, px: Buffer, qty: Buffer) -> tuple[bytes, bytes]:
+def decode_l5(ev: _Column, exch_ts: _Column, px: _Column, qty: _Column) -> tuple[bytes, bytes]:
     """Rows of an L5 recording (u64, i64, f64, f64) → (books, trades) in words of int64.
 
     A book is 23 words: place in the file, exchange_ns, source_offset_ns, bid_price_e6[5], bid_volume[5],
@@ -110,9 +114,9 @@ def decode_l5(ev: Buffer, exch_ts: Buffer, px: Buffer, qty: Buffer) -> tuple[byt
     """
 
 def build_hft_rows(
-    books: tuple[Sequence[Buffer], Sequence[Sequence[Buffer]]],
-    trades: tuple[Sequence[Buffer], Buffer],
-    session_starts: Sequence[Buffer],
+    books: tuple[Sequence[_Column], Sequence[Sequence[_Column]]],
+    trades: tuple[Sequence[_Column], _Column],
+    session_starts: Sequence[_Column],
 ) -> tuple[EventRows, int]:
     """Books and trades sorted by sequence → (rows, nanoseconds added to the local axis).
 
@@ -132,18 +136,18 @@ class Continuity:
     def observe_records(self, records: bytes) -> list[Finding]: ...
     def observe_columns(
         self,
-        code: object,  # int32 buffers, like the others of equal length
-        lane: object,  # uint8
-        futures: object,  # uint8
-        exchange_ns: object,  # int64
-        volume: object,  # uint32
-        total_volume: object,  # uint32
-        payload: object,  # uint64, equal exactly when all the source sent is equal
+        code: Buffer,  # int32 buffers, like the others of equal length
+        lane: Buffer,  # uint8
+        futures: Buffer,  # uint8
+        exchange_ns: Buffer,  # int64
+        volume: Buffer,  # uint32
+        total_volume: Buffer,  # uint32
+        payload: Buffer,  # uint64, equal exactly when all the source sent is equal
     ) -> list[Finding]: ...
-    def counters(self) -> list[tuple[str, int]]: ...
+    def counters(self) -> dict[str, int]: ...
 
 def session_window(exchange_ns: int, futures: bool) -> tuple[int, bool]: ...
-def multiset_hash(records: bytes) -> tuple[int, int]: ...
+def multiset_hash(records: Buffer) -> tuple[int, int]: ...
 
 # Simulated exchange
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import IntEnum, IntFlag
@@ -294,6 +294,21 @@ def encode(event: Event) -> bytes:
     )
 
 
+def encode_with_sides(event: Trade | Book) -> bytes:
+    """The event's record behind the side records of what does not fit it. Sequences are the caller's."""
+    places = {field: offset for (kind, offset), field in FIELD_AT.items() if kind == event.kind}
+    sides = []
+    for field, text in event.oversize:
+        parts = [text[at : at + TEXT_BYTES] for at in range(0, len(text), TEXT_BYTES)]
+        sides += [
+            Status(kind=Kind.SIDE, code=event.code, exchange_ns=event.exchange_ns, received_ns=event.received_ns,
+                   field=places[field], part=part, parts=len(parts), text=chunk)
+            for part, chunk in enumerate(parts)
+        ]  # fmt: skip
+    flags = event.flags | (Flag.HAS_SIDE if event.oversize else 0)
+    return b"".join(encode(side) for side in sides) + encode(replace(event, flags=flags))
+
+
 def _packed(event: Event, name: str) -> object:
     value = getattr(event, name)
     return value.encode("ascii") if name == "code" else value
@@ -320,14 +335,9 @@ def fold_side_records(events: Iterable[Trade | Book | Status]) -> Iterator[Trade
             continue
         if event.flags & Flag.HAS_SIDE:
             oversize = tuple((FIELD_AT[(event.kind, field)], text) for field, text in pending)
-            event = _with_oversize(event, oversize)
+            event = replace(event, oversize=oversize)
         pending.clear()
         yield event
-
-
-def _with_oversize(event: Trade | Book, oversize: tuple[tuple[str, str], ...]) -> Trade | Book:
-    fields = {name: getattr(event, name) for name in type(event).__dataclass_fields__}
-    return type(event)(**fields | {"oversize": oversize})
 
 
 # Broker attribute → our field, per class; what is not named here has the same name in both.

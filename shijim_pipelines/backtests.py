@@ -7,12 +7,14 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from hftbacktest import BUY, GTX, LIMIT, BacktestAsset, HashMapMarketDepthBacktest
 from numba import njit
 
-from shijim_pipelines.datasets import Contract, InvalidDataset, Rows, content_sha256, read_contract, validate_npz
+from shijim_pipelines.datasets import Contract, read_contract
+from shijim_pipelines.event_file import InvalidDataset, Rows, content_sha256, validate_npz
 
 STEP_NS = 1_000_000_000
 # What `elapse` returns when time passed and when the data ended. Anything else is an error it does not raise.
@@ -61,11 +63,7 @@ def run_backtest(npz: Path, meta: Path, quoting: Quoting) -> BacktestResult:
     if content_sha256(rows) != sha256:
         raise InvalidDataset(f"{npz}: its rows are not those that {meta.name} describes. Rebuild both: shijim dataset")
     market = HashMapMarketDepthBacktest([asset(rows, contract, quoting)])
-    code, *facts = _quote(market, quoting.lots, quoting.ticks_away, quoting.position_lots_max)
-    closed = market.close()
-    steps, trades, position, balance, fee, first_mid, last_mid, simulated_ns = facts
-    if code != _END_OF_DATA or closed != 0:
-        raise BacktestFailed(f"{npz}: hftbacktest stopped with code {code} after {steps} steps; it says why on stderr")
+    steps, trades, position, balance, fee, first_mid, last_mid, simulated_ns = quote_through(market, quoting, npz)
     # Without a mid nothing was ever quoted, so that the position is 0.
     inventory = position * last_mid * contract.contract_size if position else 0.0
     return BacktestResult(
@@ -113,6 +111,19 @@ def asset(rows: Rows, contract: Contract, quoting: Quoting) -> BacktestAsset:
     )
 
 
+def quote_through(market: Any, quoting: Quoting, npz: Path) -> tuple[int, int, float, float, float, float, float, int]:
+    """Run the compiled loop to the end of the data; what it returns without its code."""
+    code, *facts = _quote(market, quoting.lots, quoting.ticks_away, quoting.position_lots_max)
+    closed = market.close()
+    if code != _END_OF_DATA or closed != 0:
+        raise BacktestFailed(
+            f"{npz}: hftbacktest stopped with code {code} after {facts[0]} steps; it prints the reason on stderr. "
+            "Rebuild the dataset and try again: shijim dataset"
+        )
+    return tuple(facts)
+
+
+# Not cached on disk: numba cannot keep the foreign function pointers of hftbacktest, so a process compiles once.
 @njit
 def _quote(market, lots, ticks_away, position_lots_max):  # type: ignore[no-untyped-def]  # compiled, typed by numba
     """Step through the data: cancel what is not at its price any more, quote both sides within the limit.
@@ -151,13 +162,17 @@ def _quote(market, lots, ticks_away, position_lots_max):  # type: ignore[no-unty
                 shortest -= order.leaves_qty
                 asking |= order.price_tick == wanted_tick
             if order.price_tick != wanted_tick and order.cancellable:
-                market.cancel(0, order.order_id, False)
+                code = max(code, market.cancel(0, order.order_id, False))
         if not bidding and longest + lots <= position_lots_max:
             order_id += 1
-            market.submit_buy_order(0, order_id, bid_tick * depth.tick_size, lots, GTX, LIMIT, False)
+            price = bid_tick * depth.tick_size
+            code = max(code, market.submit_buy_order(0, order_id, price, lots, GTX, LIMIT, False))
         if not asking and shortest - lots >= -position_lots_max:
             order_id += 1
-            market.submit_sell_order(0, order_id, ask_tick * depth.tick_size, lots, GTX, LIMIT, False)
+            price = ask_tick * depth.tick_size
+            code = max(code, market.submit_sell_order(0, order_id, price, lots, GTX, LIMIT, False))
+        if code != _ELAPSED:
+            break
     state = market.state_values(0)
     span_ns = last_ns - first_ns
     money = (state.position, state.balance, state.fee)

@@ -3,16 +3,14 @@
 Not a judge of the data: gaps and coverage are what the audit found; they are passed in and stated, never repaired.
 """
 
-import hashlib
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
@@ -21,37 +19,36 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rust_indicators import EMPTY_PRICE_E6, build_hft_rows
+from shijim_pipelines.event_file import (
+    EVENT_DTYPE,
+    EXCH_EVENT,
+    LOCAL_EVENT,
+    REBUILD,
+    InvalidDataset,
+    Rows,
+    content_sha256,
+    validate_npz,
+    write_npz,
+)
+
+__all__ = [
+    "Contract",
+    "Dataset",
+    "DatasetFiles",
+    "FeedLatency",
+    "InvalidDataset",
+    "Provenance",
+    "build_dataset",
+    "read_contract",
+    "validate_npz",
+    "write_dataset",
+]
 
 Int64s = NDArray[np.int64]
-Rows = NDArray[np.void]
 
 META_SCHEMA = 1
 LEVELS = 5
-# hftbacktest's event type, stated here so that building needs no backtester; a test holds the two equal.
-EVENT_DTYPE = np.dtype(
-    [
-        ("ev", "<u8"),
-        ("exch_ts", "<i8"),
-        ("local_ts", "<i8"),
-        ("px", "<f8"),
-        ("qty", "<f8"),
-        ("order_id", "<u8"),
-        ("ival", "<i8"),
-        ("fval", "<f8"),
-    ],
-    align=True,
-)
-EXCH_EVENT, LOCAL_EVENT, BUY_EVENT, SELL_EVENT = 1 << 31, 1 << 30, 1 << 29, 1 << 28
-DEPTH, TRADE, CLEAR, SNAPSHOT = 1, 2, 3, 4
-_KNOWN_BITS = EXCH_EVENT | LOCAL_EVENT | BUY_EVENT | SELL_EVENT | 0xFF
-# A zip stores the time of each member; one that never changes makes equal rows equal bytes.
-_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 _QUANTILES = {"min": 0.0, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
-_REBUILD = "Rebuild it with: shijim dataset --day D --symbol S"
-
-
-class InvalidDataset(ValueError):
-    """A dataset, or what it should be built from, is not what it claims to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +153,7 @@ def build_dataset(books: pa.Table, trades: pa.Table, feed_latency: FeedLatency) 
     bid, ask = levels[0][0], levels[2][0]
     crossed = (bid >= ask) & (bid != EMPTY_PRICE_E6) & (ask != EMPTY_PRICE_E6)
     return Dataset(
-        rows=np.frombuffer(buffer, EVENT_DTYPE),
+        rows=np.frombuffer(memoryview(buffer), EVENT_DTYPE),
         sessions=sessions,
         latency=_latency_facts(list(stamps.values()), feed_latency),
         local_shift_ns=local_shift_ns,
@@ -168,7 +165,7 @@ def _int64(table: pa.Table, name: str) -> Int64s:
     """A column as a contiguous array; NULL becomes the kernels' constant for an absent value."""
     column = table[name].combine_chunks()
     if column.null_count:
-        column = pc.fill_null(column, EMPTY_PRICE_E6)
+        column = pc.fill_null(column, pa.scalar(EMPTY_PRICE_E6, column.type))
     return np.ascontiguousarray(column.to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
@@ -210,20 +207,18 @@ def _sessions(books: pa.Table, trades: pa.Table, stamps: Mapping[str, _Stamps], 
         )
         sessions.append(session)
     sessions.sort(key=lambda session: session.first_exchange_ns)
-    for earlier, later in zip(sessions, sessions[1:], strict=False):
+    for earlier, later in pairwise(sessions):
         overlap = earlier.last_exchange_ns >= later.first_exchange_ns or earlier.last_local_ns >= later.first_local_ns
         if overlap:
             raise InvalidDataset(
-                f"session {later.name} starts before {earlier.name} ends; build them as two datasets, or fix the calendar"
+                f"session {later.name} starts before {earlier.name} ends; build two datasets, or fix the calendar"
             )
     return tuple(sessions)
 
 
 def _names(table: pa.Table) -> NDArray[np.str_]:
     """Session names, as an array of short strings: comparing them must not cost an object each."""
-    encoded = pc.dictionary_encode(table["session"].combine_chunks())
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
+    encoded = cast("pa.DictionaryArray[Any, Any]", pc.dictionary_encode(table["session"].combine_chunks()))
     dictionary = np.array(encoded.dictionary.to_pylist(), dtype=np.str_)
     return dictionary[encoded.indices.to_numpy()] if len(dictionary) else np.array([], dtype=np.str_)
 
@@ -259,7 +254,7 @@ def write_dataset(
         option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE,
     )
     with _temporary(files.npz) as npz_temporary, _temporary(files.meta) as meta_temporary:
-        _write_npz(npz_temporary, dataset.rows)
+        write_npz(npz_temporary, dataset.rows)
         meta_temporary.write_bytes(meta)
         _sync(npz_temporary)
         _sync(meta_temporary)
@@ -286,19 +281,6 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def content_sha256(rows: Rows) -> str:
-    return hashlib.sha256(np.ascontiguousarray(rows).view(np.uint8)).hexdigest()
-
-
-def _write_npz(path: Path, rows: Rows) -> None:
-    member = zipfile.ZipInfo("data.npy", date_time=_ZIP_TIME)
-    member.compress_type = zipfile.ZIP_DEFLATED
-    member.create_system = 3
-    member.external_attr = 0o644 << 16
-    with zipfile.ZipFile(path, "w") as archive, archive.open(member, "w", force_zip64=True) as stream:
-        np.lib.format.write_array(stream, rows, allow_pickle=False)
 
 
 def _refuse_prices_off_the_tick(rows: Rows, contract: Contract) -> None:
@@ -331,12 +313,12 @@ def _meta(
         "last_exchange_ns": int(exchange_ns[-1]),
         "first_local_ns": int(local_ns[0]),
         "last_local_ns": int(local_ns[-1]),
-        "sessions": dataset.sessions,
-        "feed_latency": dataset.latency,
+        "sessions": [asdict(session) for session in dataset.sessions],
+        "feed_latency": asdict(dataset.latency),
         "local_shift_ns": dataset.local_shift_ns,
         "skew": {"negative_latency_events": dataset.latency.negative_events, "worst_ns": worst_ns},
         "crossed_books": dataset.crossed_books,
-        "contract": contract,
+        "contract": asdict(contract),
         "inputs": dict(provenance.inputs),
         "source_commit": provenance.source_commit,
         "gaps": list(provenance.gaps),
@@ -352,60 +334,4 @@ def read_contract(meta: Path) -> tuple[Contract, str]:
         units = Contract(contract["tick_size_e6"], contract["lot_size"], contract["contract_size"])
         return units, str(fields["content_sha256"])
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise InvalidDataset(f"{meta}: not a dataset's meta file ({error!r}). {_REBUILD}") from error
-
-
-def validate_npz(path: Path) -> Rows:
-    """The rows of a sound dataset. hftbacktest itself would print a line and go on with an empty market."""
-    rows = _read_npz(path)
-    if rows.dtype != EVENT_DTYPE:
-        raise InvalidDataset(f"{path}: member data has fields {rows.dtype}, not hftbacktest's event type. {_REBUILD}")
-    if rows.ndim != 1 or len(rows) == 0:
-        raise InvalidDataset(f"{path}: member data has shape {rows.shape}, not one dimension with rows. {_REBUILD}")
-    for fault, wrong in _faults(rows):
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            raise InvalidDataset(f"{path}: row {row} (ev 0x{int(rows['ev'][row]):08X}) {fault}. {_REBUILD}")
-    return rows
-
-
-def _read_npz(path: Path) -> Rows:
-    if not path.is_file():
-        raise InvalidDataset(f"{path}: no such file. {_REBUILD}")
-    if not zipfile.is_zipfile(path):
-        raise InvalidDataset(f"{path}: not a zip file, so not an npz. {_REBUILD}")
-    try:
-        with np.load(path, allow_pickle=False) as members:
-            if "data" not in members.files:
-                raise InvalidDataset(f"{path}: has members {members.files}, none is called data. {_REBUILD}")
-            data: Rows = members["data"]
-    except (OSError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise InvalidDataset(f"{path}: cannot be unpacked ({error}). {_REBUILD}") from error
-    except ValueError as error:
-        if isinstance(error, InvalidDataset):
-            raise
-        raise InvalidDataset(f"{path}: member data is not a plain array ({error}). {_REBUILD}") from error
-    return data
-
-
-def _faults(rows: Rows) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """(what is wrong, where), the flags first: what follows relies on them."""
-    ev, kind = rows["ev"], rows["ev"] & 0xFF
-    buys, sells = ev & BUY_EVENT != 0, ev & SELL_EVENT != 0
-    on_exchange, on_local = ev & EXCH_EVENT != 0, ev & LOCAL_EVENT != 0
-    priced = kind != CLEAR
-    yield "is of a kind that the backtester ignores", ~np.isin(kind, (DEPTH, TRADE, CLEAR, SNAPSHOT))
-    yield "has flag bits that mean nothing", ev & ~np.uint64(_KNOWN_BITS) != 0
-    yield "is for neither the exchange nor the local side", ~on_exchange & ~on_local
-    yield "is a depth row without exactly one side", np.isin(kind, (DEPTH, SNAPSHOT)) & (buys == sells)
-    yield "has both sides", buys & sells
-    for name in ("px", "qty"):
-        yield f"has a {name} that is not a number", priced & ~np.isfinite(rows[name])
-        yield f"has a negative {name}", priced & (rows[name] < 0)
-    yield "has no time", (on_exchange & (rows["exch_ts"] <= 0)) | (on_local & (rows["local_ts"] <= 0))
-    yield "is received before it happened", rows["local_ts"] < rows["exch_ts"]
-    for name, on_axis in (("exch_ts", on_exchange), ("local_ts", on_local)):
-        places = np.flatnonzero(on_axis)
-        backwards = np.zeros(len(rows), dtype=np.bool_)
-        backwards[places[1:]] = np.diff(rows[name][places]) < 0
-        yield f"has an earlier {name} than the row before it", backwards
+        raise InvalidDataset(f"{meta}: not a dataset's meta file ({error!r}). {REBUILD}") from error

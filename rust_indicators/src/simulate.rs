@@ -18,6 +18,9 @@ use market::{Event, Stream};
 use random::Random;
 pub use truth::{Rows, Truth, truth};
 
+/// Messages of one code this close together come with one delay.
+const BURST_NS: i64 = 1_000_000;
+
 /// What a delivery is; the numbers are what Python sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -68,6 +71,8 @@ struct Feed {
     stream: Stream,
     random: Random,
     next: Option<Event>,
+    exchange_ns: i64,
+    delay_ns: i64,
     received_ns: i64,
 }
 
@@ -89,7 +94,14 @@ impl Exchange {
         let mut feeds = Vec::with_capacity(config.instruments.len());
         for instrument in &config.instruments {
             let random = config.random(&format!("delay {}", instrument.code));
-            feeds.push(Feed { stream: Stream::new(&config, instrument), random, next: None, received_ns: 0 });
+            feeds.push(Feed {
+                stream: Stream::new(&config, instrument),
+                random,
+                next: None,
+                exchange_ns: 0,
+                delay_ns: 0,
+                received_ns: 0,
+            });
         }
         let (faults, queue) = (Faults::new(&config), BinaryHeap::with_capacity(feeds.len()));
         let mut exchange = Exchange { config, feeds, queue, faults, received_ns: 0, skip_ns: 0 };
@@ -158,9 +170,13 @@ impl Exchange {
     fn refill(&mut self, index: usize) {
         let feed = &mut self.feeds[index];
         if let Some(event) = feed.stream.next() {
-            let delay_ns = delay(&mut feed.random, self.config.delay_median_ns);
+            // A burst travels together, or its slowest message would hold up all behind it.
+            if event.exchange_ns() - feed.exchange_ns > BURST_NS {
+                feed.delay_ns = delay(&mut feed.random, self.config.delay_median_ns);
+            }
+            feed.exchange_ns = event.exchange_ns();
             // One code's messages do not overtake each other.
-            feed.received_ns = (event.exchange_ns() + delay_ns).max(feed.received_ns + 1);
+            feed.received_ns = (feed.exchange_ns + feed.delay_ns).max(feed.received_ns + 1);
             feed.next = Some(event);
             self.queue.push(Reverse((feed.received_ns, index)));
         }

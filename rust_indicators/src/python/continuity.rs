@@ -1,4 +1,6 @@
 //! `Continuity`, `session_window` and `multiset_hash` for Python. No rules: `continuity.rs` has them.
+use std::collections::BTreeMap;
+
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -69,9 +71,9 @@ impl Continuity {
     }
 
     /// Totals since this object was made.
-    fn counters(&self) -> Vec<(&'static str, u64)> {
+    fn counters(&self) -> BTreeMap<&'static str, u64> {
         let counters = &self.0.counters;
-        vec![
+        [
             ("judged", counters.judged),
             ("lots_missing", counters.lots_missing),
             ("gaps", counters.gaps),
@@ -81,6 +83,8 @@ impl Continuity {
             ("excesses", counters.excesses),
             ("forgotten", counters.forgotten),
         ]
+        .into_iter()
+        .collect()
     }
 }
 
@@ -103,7 +107,7 @@ fn finding(index: usize, trade: &Sighting, judgement: Judgement) -> Option<Findi
 }
 
 fn whole(records: &[u8]) -> PyResult<()> {
-    if records.len() % RECORD_BYTES != 0 {
+    if !records.len().is_multiple_of(RECORD_BYTES) {
         return Err(PyValueError::new_err(format!(
             "{} bytes are not whole {RECORD_BYTES}-byte records",
             records.len()
@@ -120,11 +124,16 @@ fn session_window(exchange_ns: i64, futures: bool) -> (i32, bool) {
 
 /// (count, wrapping sum of hashes): equal for equal multisets of records; add both to join two sets.
 #[pyfunction]
-fn multiset_hash(py: Python<'_>, records: &[u8]) -> PyResult<(u64, u64)> {
-    whole(records)?;
+fn multiset_hash(py: Python<'_>, records: PyBuffer<u8>) -> PyResult<(u64, u64)> {
+    if !records.is_c_contiguous() {
+        return Err(PyValueError::new_err("records must lie together in memory"));
+    }
+    // SAFETY: contiguous bytes, held by the buffer until we return; nobody writes to them while they are hashed.
+    let bytes = unsafe { std::slice::from_raw_parts(records.buf_ptr().cast::<u8>(), records.len_bytes()) };
+    whole(bytes)?;
     Ok(py.detach(|| {
         let mut hash = MultisetHash::default();
-        records_in(records).for_each(|record| hash.add(&record));
+        records_in(bytes).for_each(|record| hash.add(&record));
         (hash.count, hash.sum)
     }))
 }

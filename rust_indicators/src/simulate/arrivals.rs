@@ -100,7 +100,7 @@ impl Arrivals {
         let due = phase.events * weight_before(self.bucket + 1) / weight_before(BUCKETS)
             - phase.events * weight_before(self.bucket) / weight_before(BUCKETS);
         let mut count = due as i64 + std::mem::take(&mut self.owed);
-        if self.bucket % 2 == 0 {
+        if self.bucket.is_multiple_of(2) {
             let moved = self.random.below(due / 2 + 1) as i64;
             self.owed = if self.random.chance(1, 2) { moved } else { -moved };
             count -= self.owed;

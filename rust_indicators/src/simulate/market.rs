@@ -9,7 +9,7 @@ use super::{Config, Instrument, LEVELS, Market};
 pub const BUY: u8 = 1;
 pub const SELL: u8 = 2;
 /// Events in a thousand that try to be a trade; with forced books about 38 in 100 are.
-const TRADE_PER_MILLE: u64 = 405;
+const TRADE_PER_MILLE: u64 = 385;
 /// The spot index is quoted in hundredths of a point.
 const INDEX_TICK_E6: i64 = 10_000;
 

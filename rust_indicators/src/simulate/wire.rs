@@ -160,7 +160,7 @@ fn decimal(out: &mut Vec<u8>, value_e6: i64) {
     let mut fraction = magnitude % E6 as u64;
     if fraction != 0 {
         let mut places = 6;
-        while fraction % 10 == 0 {
+        while fraction.is_multiple_of(10) {
             fraction /= 10;
             places -= 1;
         }

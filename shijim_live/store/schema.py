@@ -1,0 +1,268 @@
+"""Tables of the store: `ticks`, `books`, `statuses`, and records ↔ Arrow columns without loss. No file, no engine.
+
+Every column is derived from the layouts of `events.py`; a level of a book is a column of its own (`bid_price_e6_1` is
+the best). Absent is NULL, an empty level's price is NULL. `sequence` is u64 in a record and int64 here, same bits.
+Needs the extra `shijim[lake]` (numpy, pyarrow).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from shijim_live.events import (
+    ABSENT_I32,
+    ABSENT_I64,
+    ABSENT_U8,
+    ABSENT_U32,
+    BOOK_LAYOUT,
+    HEADER_LAYOUT,
+    RECORD_BYTES,
+    SCHEMA_VERSION,
+    TEXT_BYTES,
+    TEXT_LAYOUT,
+    TRADE_LAYOUT,
+    Kind,
+    Layout,
+    UnknownRecord,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Where a row comes from and belongs; what the archive adds to a record.
+PROVENANCE: Final = ("run_id", "segment", "source", "trading_day", "session", "outside", "duplicate")
+
+Rows = npt.NDArray[np.void]  # structured, one 256-byte record each
+
+# Records are turned into columns, and back, this many at a time: 1 MiB, so that the strides stay in cache.
+BLOCK_RECORDS: Final = 4096
+
+_BODY: Final[dict[str, Layout]] = {"ticks": TRADE_LAYOUT, "books": BOOK_LAYOUT, "statuses": TEXT_LAYOUT}
+TABLES: Final = tuple(_BODY)
+
+_NUMPY: Final = {"B": "u1", "H": "<u2", "I": "<u4", "i": "<i4", "q": "<i8", "Q": "<u8"}
+_ARROW: Final = {"B": "uint8", "H": "uint16", "I": "uint32", "i": "int32", "q": "int64", "Q": "int64"}
+_ABSENT: Final = {"I": ABSENT_U32, "i": ABSENT_I32, "q": ABSENT_I64}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column and the field of the record it is."""
+
+    name: str
+    field: str
+    level: int | None  # of a book, from 0
+    char: str  # struct character
+    absent: int | None  # the value that is NULL
+
+
+@cache
+def columns(table: str) -> tuple[Column, ...]:
+    """The record's own columns of a table, in the order of the bytes."""
+    found = []
+    body = {name for name, _, _ in _BODY[table]}
+    for name, char, count in HEADER_LAYOUT + _BODY[table]:
+        if char.endswith("x"):
+            continue
+        absent = _ABSENT.get(char) if name in body or name in ("exchange_ns", "received_ns") else None
+        if name == "chg_type":
+            absent = ABSENT_U8
+        levels = range(count) if count > 1 else (None,)
+        for level in levels:
+            label = name if level is None else f"{name}_{level + 1}"
+            found.append(Column(label, name, level, char, absent))
+    return tuple(found)
+
+
+@cache
+def record_dtype(table: str) -> np.dtype[np.void]:
+    """One record of the table as a numpy structure of 256 bytes."""
+    fields = [(name, *_field_type(char, count)) for name, char, count in HEADER_LAYOUT + _BODY[table]]
+    dtype = np.dtype([tuple(part for part in field if part != ()) for field in fields])
+    assert dtype.itemsize == RECORD_BYTES
+    return dtype
+
+
+def _field_type(char: str, count: int) -> tuple[str, tuple[int, ...]]:
+    if char == "16s":
+        return "S16", ()
+    if char[-1] in "sx":
+        return "u1", (int(char[:-1]),)
+    return _NUMPY[char], (count,) if count > 1 else ()
+
+
+@cache
+def schema(table: str) -> pa.Schema:
+    """Arrow schema: provenance, then the record's fields."""
+    import pyarrow as pa
+
+    label = pa.dictionary(pa.int32(), pa.string())
+    provenance = (label, pa.int32(), label, pa.date32(), label, pa.bool_(), pa.bool_())
+    fields = [pa.field(name, kind, nullable=False) for name, kind in zip(PROVENANCE, provenance, strict=True)]
+    fields += list(record_schema(table))
+    return pa.schema(fields, metadata={"shijim_schema_version": str(SCHEMA_VERSION)})
+
+
+@cache
+def record_schema(table: str) -> pa.Schema:
+    """Arrow schema of the record's own columns."""
+    import pyarrow as pa
+
+    fields = []
+    for column in columns(table):
+        kind: pa.DataType = pa.type_for_alias(_ARROW[column.char]) if column.char in _ARROW else pa.binary()
+        if column.field == "code":
+            kind = pa.dictionary(pa.int32(), pa.string())
+        fields.append(pa.field(column.name, kind, nullable=column.absent is not None))
+    return pa.schema(fields)
+
+
+def split(records: bytes) -> dict[str, Rows]:
+    """Records by table, in their order. Raises UnknownRecord for a kind of another version."""
+    if len(records) % RECORD_BYTES:
+        raise ValueError(f"{len(records)} bytes are not whole {RECORD_BYTES}-byte records")
+    rows = np.frombuffer(records, dtype=np.dtype(f"V{RECORD_BYTES}"))
+    kinds = np.frombuffer(records, dtype=np.uint8)[::RECORD_BYTES]
+    check_kinds(kinds)
+    trades, books = kinds == Kind.TRADE, kinds == Kind.BOOK
+    chosen = {"ticks": trades, "books": books, "statuses": ~(trades | books)}
+    return {table: (rows if mask.all() else rows[mask]).view(record_dtype(table)) for table, mask in chosen.items()}
+
+
+def check_kinds(kinds: npt.NDArray[np.uint8]) -> None:
+    """Raises UnknownRecord for a kind of another version."""
+    unknown = sorted(set(np.flatnonzero(np.bincount(kinds)).tolist()) - set(Kind))
+    if unknown:
+        raise UnknownRecord(f"record kind {unknown[0]} is not in schema version {SCHEMA_VERSION}: upgrade shijim")
+
+
+def to_table(records: bytes) -> dict[str, pa.Table]:
+    """Records as Arrow tables by name, in their order; without provenance."""
+    return {table: rows_to_table(rows, table) for table, rows in split(records).items()}
+
+
+def rows_to_table(rows: Rows, table: str) -> pa.Table:
+    """Rows of `record_dtype(table)` as Arrow columns."""
+    import pyarrow as pa
+
+    gathered = _gather(rows, [column for column in columns(table) if column.char in _NUMPY])
+    arrays = []
+    for column in columns(table):
+        if column.field == "code":
+            ranks, codes = code_ranks(rows["code"])
+            arrays.append(pa.DictionaryArray.from_arrays(pa.array(ranks), pa.array(codes, pa.string())))
+        elif column.field == "text":
+            arrays.append(_text_array(rows))
+        else:
+            arrays.append(_array(gathered[column.name], column))
+    return pa.Table.from_arrays(arrays, schema=record_schema(table))
+
+
+def _view(rows: Rows, column: Column) -> npt.NDArray[np.generic]:
+    return rows[column.field] if column.level is None else rows[column.field][:, column.level]
+
+
+def _gather(rows: Rows, chosen: list[Column]) -> dict[str, npt.NDArray[np.generic]]:
+    """Column → its values, contiguous."""
+    found: dict[str, npt.NDArray[np.generic]] = {
+        column.name: np.empty(len(rows), _NUMPY[column.char]) for column in chosen
+    }
+    for at in range(0, len(rows), BLOCK_RECORDS):
+        block = rows[at : at + BLOCK_RECORDS]
+        for column in chosen:
+            found[column.name][at : at + BLOCK_RECORDS] = _view(block, column)
+    return found
+
+
+def _array(values: npt.NDArray[np.generic], column: Column) -> pa.Array:
+    import pyarrow as pa
+
+    if column.char == "Q":
+        values = values.view(np.int64)
+    if column.absent is None:
+        return pa.array(values)
+    absent = values == column.absent
+    count = int(np.count_nonzero(absent))
+    if count == len(values):
+        return pa.nulls(count, pa.type_for_alias(_ARROW[column.char]))
+    return pa.array(values, mask=absent) if count else pa.array(values)
+
+
+def _text_array(rows: Rows) -> pa.Array:
+    import pyarrow as pa
+
+    lengths = np.minimum(rows["text_length"], TEXT_BYTES).astype(np.int32)
+    ends = np.cumsum(lengths, dtype=np.int32)
+    data = rows["text"][np.arange(TEXT_BYTES) < lengths[:, None]]
+    offsets = np.concatenate([np.zeros(1, np.int32), ends])
+    return pa.Array.from_buffers(pa.binary(), len(rows), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+
+
+def code_ranks(padded: npt.NDArray[np.bytes_]) -> tuple[npt.NDArray[np.int32], list[str]]:
+    """(index of each row's code, codes in their sorted order)."""
+    import pyarrow as pa
+
+    padded = np.ascontiguousarray(padded)
+    fixed = pa.Array.from_buffers(pa.binary(padded.dtype.itemsize), len(padded), [None, pa.py_buffer(padded)])
+    encoded = fixed.dictionary_encode()
+    # latin-1 gives every byte back, and is ASCII for every code the log accepts.
+    codes = [code.rstrip(b"\0").decode("latin-1") for code in encoded.dictionary.to_pylist()]
+    order = sorted(range(len(codes)), key=codes.__getitem__)
+    rank = np.empty(len(codes), np.int32)
+    rank[order] = np.arange(len(codes), dtype=np.int32)
+    indices = encoded.indices.to_numpy(zero_copy_only=False)
+    return rank[indices] if len(codes) else indices.astype(np.int32), [codes[index] for index in order]
+
+
+def to_records(tables: Mapping[str, pa.Table]) -> bytes:
+    """The records of the tables in order of sequence: the exact inverse of `to_table`, provenance ignored."""
+    parts = [table_to_rows(data, table) for table, data in tables.items() if data.num_rows]
+    if not parts:
+        return b""
+    rows = np.concatenate([part.view(f"V{RECORD_BYTES}") for part in parts])
+    sequences = np.concatenate([part["sequence"] for part in parts])
+    return rows[np.argsort(sequences, kind="stable")].tobytes()
+
+
+def table_to_rows(data: pa.Table, table: str) -> Rows:
+    """Rows of `record_dtype(table)`, in the table's order."""
+    rows = np.zeros(data.num_rows, record_dtype(table))
+    if not data.num_rows:
+        return rows
+    rows["code"] = _codes(data.column("code"))
+    if table == "statuses":
+        texts = b"".join(text.ljust(TEXT_BYTES, b"\0") for text in data.column("text").to_pylist())
+        rows["text"] = np.frombuffer(texts, np.uint8).reshape(-1, TEXT_BYTES)
+    numbers = [
+        (column, _values(data.column(column.name), column)) for column in columns(table) if column.char in _NUMPY
+    ]
+    for at in range(0, len(rows), BLOCK_RECORDS):
+        block = rows[at : at + BLOCK_RECORDS]
+        for column, values in numbers:
+            _view(block, column)[:] = values if isinstance(values, int) else values[at : at + BLOCK_RECORDS]
+    return rows
+
+
+def _values(values: pa.ChunkedArray, column: Column) -> npt.NDArray[np.generic] | int:
+    if values.null_count == len(values):
+        assert column.absent is not None
+        return column.absent
+    if values.null_count:
+        values = values.fill_null(column.absent)
+    found = values.to_numpy()
+    return found.view(np.uint64) if column.char == "Q" else found
+
+
+def _codes(values: pa.ChunkedArray) -> npt.NDArray[np.bytes_]:
+    parts = []
+    for chunk in values.chunks:
+        encoded = chunk if hasattr(chunk, "dictionary") else chunk.dictionary_encode()
+        codes = np.array([code.encode("latin-1") for code in encoded.dictionary.to_pylist()], dtype="S16")
+        parts.append(codes[encoded.indices.to_numpy(zero_copy_only=False)])
+    return np.concatenate(parts)

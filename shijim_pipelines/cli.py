@@ -1,0 +1,227 @@
+"""`shijim <verb>`: the batch half for a person or a cron line. All wiring is here; the work is in the stages."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import orjson
+from tqdm import tqdm
+
+from shijim_live import __version__
+from shijim_live.calendar import NotATradingDay, require_trading_day
+from shijim_live.settings import SETTINGS_HELP, Settings, SettingsError
+from shijim_pipelines import archive, audit, datasets, demo, imports
+from shijim_pipelines.event_file import InvalidDataset
+
+EXIT_USAGE = 2
+EXIT_FAILED = 4
+
+EPILOG = """\
+exit codes: 0 done · 2 bad option or setting · 4 failed, with one line that says what, where and what to do
+
+environment (flags win over it, it wins over .env.<profile>, that over .env):
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one verb; returns the exit code. Every foreseen failure is one line on stderr."""
+    arguments = parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except SettingsError as error:
+        return _fail(str(error), EXIT_USAGE)
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (NotATradingDay, ValueError, OSError, RuntimeError) as error:
+        return _fail(str(error), EXIT_FAILED)
+    except KeyboardInterrupt:
+        return _fail("stopped; nothing half-written is visible, run it again", EXIT_FAILED)
+
+
+def _fail(text: str, code: int) -> int:
+    print(f"shijim: {text}", file=sys.stderr)
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, with help that teaches."""
+    variables = "\n".join(f"  {row.name:<29} {row.meaning}" for row in SETTINGS_HELP)
+    top = argparse.ArgumentParser(
+        prog="shijim",
+        description="From the recorded log to a dataset a backtest can trust, one stage a verb.",
+        epilog=EPILOG + variables,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"shijim {__version__}")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="verb")
+
+    imported = _verb(verbs, "import", run_import, "turn foreign recordings into segments of the log")
+    imported.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="L5 Parquet or Shioaji JSON lines")
+    imported.add_argument("--symbol", help="the code, where the file's name does not give it")
+
+    archived = _verb(verbs, "archive", run_archive, "copy sealed segments to verified Parquet")
+    archived.add_argument("--day", type=_day, help="report only segments with events of this trading day")
+
+    asked = _verb(verbs, "query", run_query, "ask the archive in ClickHouse's SQL: views ticks, books, statuses")
+    asked.add_argument("sql", help="like: SELECT code, sum(volume) FROM ticks GROUP BY code")
+    asked.add_argument("--format", choices=("table", "jsonl", "csv"), default="table")
+
+    audited = _verb(verbs, "audit", run_audit, "find what is missing in a trading day, and say how much")
+    audited.add_argument("--day", type=_day, required=True)
+    audited.add_argument("--json", action="store_true", help="print the report instead of the summary")
+
+    built = _verb(verbs, "dataset", run_dataset, "build an hftbacktest dataset of one symbol and day")
+    built.add_argument("--day", type=_day, required=True)
+    built.add_argument("--symbol", required=True)
+    built.add_argument("--session", choices=("day", "night", "all"), default="all", help="default all")
+    built.add_argument("--source", help="where two sources hold the day: which one")
+    built.add_argument("--feed-latency-ms", type=_milliseconds, default="5",
+                       help="for events without a receive time (default 5)")  # fmt: skip
+
+    tested = _verb(verbs, "backtest", run_backtest, "run a plain two-sided quoter on a dataset in hftbacktest")
+    tested.add_argument("npz", type=Path, help="<symbol>.npz as shijim dataset wrote it")
+    tested.add_argument("--json", action="store_true")
+
+    shown = _verb(verbs, "demo", run_demo, "record, archive, audit, build and backtest one simulated day")
+    shown.add_argument("--day", type=_day, default="2026-04-09", help="default 2026-04-09")
+    shown.add_argument("--seed", type=int, default=1, help="same seed, same day (default 1)")
+    return top
+
+
+def _verb(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    text: str,
+) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=text, description=text.capitalize() + ".")
+    verb.set_defaults(run=run)
+    verb.add_argument("--data-dir", help="home of everything written (SHIJIM_DATA_DIR, default ./data)")
+    verb.add_argument("--profile", help="also read .env.<profile>")
+    return verb
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a day: write YYYY-MM-DD") from None
+
+
+def _milliseconds(text: str) -> int:
+    """Nanoseconds."""
+    if not text.isdecimal() or int(text) > 60_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a latency: write whole milliseconds, 0 to 60000")
+    return int(text) * 1_000_000
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    settings = Settings.from_environment(arguments.profile, data_dir=arguments.data_dir)
+    for note in settings.notes:
+        print(f"shijim: {note}", file=sys.stderr)
+    return settings
+
+
+def run_import(arguments: argparse.Namespace) -> int:
+    """Imports each file; the first that is refused stops."""
+    settings = _settings(arguments)
+    for path in tqdm(arguments.paths, desc="import", unit="file", disable=None):
+        done = imports.import_file(path, settings.wal_dir, arguments.symbol)
+        what = "was imported before, nothing changed" if done.already_there else f"imported as {done.source}"
+        broken = f", {done.quarantined:,} lines quarantined" if done.quarantined else ""
+        tqdm.write(f"{path}: {done.records:,} events {what}{broken} (run {done.run_id})")
+    print(f"next: shijim archive --data-dir {settings.data_dir}")
+    return 0
+
+
+def run_archive(arguments: argparse.Namespace) -> int:
+    """Archives what is sealed and not archived yet."""
+    settings = _settings(arguments)
+    if not settings.wal_dir.is_dir():
+        raise ValueError(f"{settings.wal_dir}: no log here. Record or import something first, or give --data-dir")
+    with tqdm(desc="archive", unit="segment", disable=None) as bar:
+
+        def progress(_: Path, number: int, total: int) -> None:
+            bar.total = total
+            bar.update(number - bar.n)
+
+        done = archive.archive_all(settings.wal_dir, settings.archive_dir, arguments.day, progress)
+        bar.update((bar.total or 0) - bar.n)
+    fresh = [segment for segment in done.segments if not segment.already]
+    size = sum(file.stat().st_size for segment in fresh for file in segment.files)
+    records = sum(segment.records for segment in fresh)
+    print(
+        f"archived {records:,} events of {len(fresh):,} segments into {settings.archive_dir} "
+        f"({size / 2**20:.1f} MiB); {len(done.segments) - len(fresh):,} segments were archived before"
+    )
+    for skipped in done.skipped:
+        print(f"  left alone: {skipped.path}: {skipped.reason}")
+    return 0
+
+
+def run_query(arguments: argparse.Namespace) -> int:
+    """Prints an answer of the lake."""
+    from shijim_live.store.lake import Lake
+
+    answer = Lake(_settings(arguments).archive_dir).query(arguments.sql)
+    if arguments.format == "jsonl":
+        for row in answer.to_pylist():
+            print(orjson.dumps(row, default=str).decode())
+    elif arguments.format == "csv":
+        print(answer.to_pandas().to_csv(index=False), end="")
+    else:
+        print(answer.to_pandas().to_string(index=False))
+    return 0
+
+
+def run_audit(arguments: argparse.Namespace) -> int:
+    """Audits a day, writes its report, prints it."""
+    settings = _settings(arguments)
+    require_trading_day(arguments.day)
+    report = audit.audit_day(settings.archive_dir, settings.wal_dir, arguments.day)
+    path = audit.write_report(report, settings.reports_dir)
+    print(path.read_text() if arguments.json else f"{audit.describe(report)}\nreport: {path}")
+    return 0
+
+
+def run_dataset(arguments: argparse.Namespace) -> int:
+    """Builds a dataset."""
+    settings = _settings(arguments)
+    require_trading_day(arguments.day)
+    request = datasets.Request(
+        day=arguments.day,
+        symbol=arguments.symbol,
+        session=None if arguments.session == "all" else arguments.session,
+        source=arguments.source,
+        feed_latency=datasets.FeedLatency(arguments.feed_latency_ms),
+    )
+    made = datasets.make_dataset(request, settings.archive_dir, settings.reports_dir, settings.datasets_dir)
+    print(datasets.describe(made))
+    print(f"next: shijim backtest {made.files.npz}")
+    return 0
+
+
+def run_backtest(arguments: argparse.Namespace) -> int:
+    """Backtests a dataset."""
+    if not arguments.npz.is_file():
+        raise InvalidDataset(f"{arguments.npz}: no such file. Build it with: shijim dataset --day D --symbol S")
+    print("compiling and running hftbacktest …", file=sys.stderr)
+    from shijim_pipelines import backtests
+
+    result = backtests.run_backtest(arguments.npz, arguments.npz.with_suffix(".meta.json"), backtests.Quoting())
+    print(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode() if arguments.json else backtests.summary(result))
+    return 0
+
+
+def run_demo(arguments: argparse.Namespace) -> int:
+    """The whole way through the real commands."""
+    require_trading_day(arguments.day)
+    folder = Path(arguments.data_dir or "demo")
+    return demo.run(folder, arguments.day, arguments.seed)

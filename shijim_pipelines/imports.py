@@ -1,0 +1,360 @@
+"""`shijim import`: foreign recordings as segments of our log, labelled with their source. Not an archive, not a feed.
+
+What a format cannot know is absent (receive time, `total_volume`), what is inferred is marked. The run's identity is the
+hash of the file's content: importing the same file again changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from json import JSONDecodeError, loads
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow.parquet as pq
+
+from rust_indicators import LogWriter, decode_l5
+from shijim_live import __version__
+from shijim_live.calendar import TAIPEI_OFFSET_NS, Market, trial_lane_by_clock
+from shijim_live.events import (
+    ABSENT_I32,
+    ABSENT_I64,
+    ABSENT_U8,
+    ABSENT_U32,
+    BOOK_LAYOUT,
+    EMPTY_PRICE_E6,
+    LEVELS,
+    RECORD_BYTES,
+    SCHEMA_VERSION,
+    TRADE_LAYOUT,
+    Book,
+    BrokerClass,
+    Exchange,
+    Flag,
+    Kind,
+    Lane,
+    Status,
+    Trade,
+    encode,
+    encode_with_sides,
+)
+from shijim_live.instruments import UnknownInstrument, instrument
+from shijim_live.store.schema import Rows, record_dtype
+
+MICROSECOND_NS = 1_000
+MINUTE_NS = 60_000_000_000
+APPEND_RECORDS = 65_536  # records turned over to the log at a time
+_L5_COLUMNS = {"ev": "uint64", "exch_ts": "int64", "px": "double", "qty": "double"}
+# decode_l5's rows, in words of int64.
+_BOOK_WORDS, _TRADE_WORDS = 23, 6
+
+
+class ImportRefused(ValueError):
+    """A file that cannot be imported; the text says which, why, and what to do. Nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """One imported file."""
+
+    path: Path
+    source: str
+    run_id: str
+    records: int
+    quarantined: int
+    segments: tuple[Path, ...]
+    already_there: bool
+
+
+def import_file(path: Path, wal_dir: Path, symbol: str | None = None) -> Imported:
+    """Imports one file. `symbol` names the code where the file's name does not. Raises ImportRefused."""
+    if not path.is_file():
+        raise ImportRefused(f"{path}: no such file")
+    reader = _format_of(path)
+    digest = hashlib.sha256(path.read_bytes())
+    digest.update((symbol or "").encode())
+    run_id = digest.hexdigest()[:16]
+    final = wal_dir / f"import-{run_id}"
+    if final.is_dir():
+        return _described(path, reader.source, run_id, final, already_there=True)
+    chunks = reader.read(path, symbol)
+    first_ns, first = _first(path, chunks)
+    staging = wal_dir.parent / f".import-{run_id}-{os.getpid()}"
+    try:
+        writer = LogWriter(staging, run_id, _header(path, reader.source, run_id, first_ns))
+        writer.append(first)
+        for chunk in chunks:
+            writer.append(chunk)
+        writer.close()
+        wal_dir.mkdir(parents=True, exist_ok=True)
+        # One rename: a recorder or an archive never sees half an import.
+        staging.rename(final)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return _described(path, reader.source, run_id, final, already_there=False)
+
+
+def _first(path: Path, chunks: Iterator[bytes]) -> tuple[int, bytes]:
+    """The first chunk, read before anything is written: a refusal leaves nothing behind."""
+    first = next(chunks, b"")
+    if not first:
+        raise ImportRefused(f"{path}: holds no events")
+    return int.from_bytes(first[16:24], "little", signed=True), first
+
+
+def _header(path: Path, source: str, run_id: str, first_ns: int) -> str:
+    config = {"file": path.name, "bytes": path.stat().st_size}
+    header = {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": run_id,
+        "source": source,
+        "clock": "absent",
+        "created_ns": first_ns,
+        "build": __version__,
+        "config": config,
+        "config_hash": run_id,
+        "shard": 0,
+    }
+    return orjson.dumps(header, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _described(path: Path, source: str, run_id: str, folder: Path, *, already_there: bool) -> Imported:
+    from shijim_live.record import wal
+
+    segments = tuple(wal.segment_paths(folder))
+    footers = [wal.footer(segment) or {} for segment in segments]
+    kinds = [dict(footer["kinds"]) for footer in footers]  # type: ignore[call-overload]
+    return Imported(
+        path=path,
+        source=source,
+        run_id=run_id,
+        records=sum(int(str(footer["records"])) for footer in footers),
+        quarantined=sum(int(kind.get(str(int(Kind.QUARANTINE)), 0)) for kind in kinds),
+        segments=segments,
+        already_there=already_there,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    source: str
+    read: Callable[[Path, str | None], Iterator[bytes]]
+
+
+def _format_of(path: Path) -> _Format:
+    """By what is in the file, not by its name."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    if head[:4] == b"PAR1":
+        return _Format("import:txf_l5", _read_l5)
+    if head.lstrip()[:1] == b"{":
+        return _Format("import:shioaji_stream", _read_stream)
+    raise ImportRefused(
+        f"{path}: neither Parquet of L5 differences (columns ev, exch_ts, px, qty) nor JSON lines of Shioaji callbacks"
+    )
+
+
+def _read_l5(path: Path, symbol: str | None) -> Iterator[bytes]:
+    try:
+        file = pq.ParquetFile(path)
+        found = {field.name: str(field.type) for field in file.schema_arrow}
+        if found != _L5_COLUMNS:
+            raise ImportRefused(f"{path}: Parquet with columns {found}, where L5 differences have {_L5_COLUMNS}")
+        columns = file.read()
+    except (OSError, ValueError) as error:
+        if isinstance(error, ImportRefused):
+            raise
+        raise ImportRefused(f"{path}: a Parquet file that cannot be read ({error})") from None
+    code = symbol or _code_in(path)
+    try:
+        books, trades = decode_l5(*(columns[name].to_numpy() for name in _L5_COLUMNS))
+    except ValueError as error:
+        raise ImportRefused(f"{path}: {error}") from None
+    rows = _l5_records(code, _words(books, _BOOK_WORDS), _words(trades, _TRADE_WORDS))
+    for at in range(0, len(rows), APPEND_RECORDS):
+        yield rows[at : at + APPEND_RECORDS].tobytes()
+
+
+def _code_in(path: Path) -> str:
+    """`TXFD6_2026-04-09.parquet` → `TXFD6`."""
+    match = re.match(r"([A-Z0-9]{4,10})_\d{4}-\d{2}-\d{2}", path.name)
+    code = match[1] if match else path.stem.split("_")[0]
+    try:
+        return instrument(code).code
+    except UnknownInstrument as error:
+        raise ImportRefused(f"{path}: its name gives no code ({error}). Say which with --symbol") from None
+
+
+def _words(data: bytes, words: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.frombuffer(data, dtype=np.int64).reshape(-1, words)
+
+
+def _l5_records(code: str, books: np.ndarray[Any, Any], trades: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Records in the order of the file: column 0 of each is the place of its (last) row."""
+    dated = instrument(code)
+    book_rows = _blank("books", BOOK_LAYOUT, len(books), Kind.BOOK)
+    trade_rows = _blank("ticks", TRADE_LAYOUT, len(trades), Kind.TRADE)
+    for rows, words in ((book_rows, books), (trade_rows, trades)):
+        rows["broker_class"] = BrokerClass.TXF_L5
+        rows["exchange"] = Exchange[dated.exchange]
+        rows["code"] = code.encode()
+        rows["exchange_ns"] = words[:, 1]
+        rows["source_offset_ns"] = words[:, 2]
+        trial = _trial(words[:, 1], dated.market)
+        rows["lane"] = np.where(trial, Lane.TRIAL, Lane.BOARD)
+        rounded = np.where(words[:, 2] != 0, Flag.TIME_ROUNDED, 0)
+        rows["flags"] = Flag.LANE_INFERRED | rounded
+    for level_field, first in (("bid_price_e6", 3), ("bid_volume", 8), ("ask_price_e6", 13), ("ask_volume", 18)):
+        book_rows[level_field] = books[:, first : first + LEVELS]
+    trade_rows["price_e6"], trade_rows["volume"], trade_rows["side"] = trades[:, 3], trades[:, 4], trades[:, 5]
+    place = np.concatenate([books[:, 0], trades[:, 0]])
+    raw = f"V{RECORD_BYTES}"
+    merged = np.concatenate([book_rows.view(raw), trade_rows.view(raw)])
+    return merged[np.argsort(place, kind="stable")]
+
+
+def _blank(table: str, layout: tuple[tuple[str, str, int], ...], count: int, kind: Kind) -> Rows:
+    """Records in which everything a source may not know is absent."""
+    rows = np.zeros(count, dtype=record_dtype(table))
+    absent = {"q": ABSENT_I64, "I": ABSENT_U32, "i": ABSENT_I32}
+    for name, char, _ in layout:
+        if char in absent:
+            rows[name] = absent[char]
+    rows["kind"], rows["received_ns"], rows["chg_type"] = kind, ABSENT_I64, ABSENT_U8
+    return rows
+
+
+def _trial(exchange_ns: np.ndarray[Any, Any], market: Market) -> np.ndarray[Any, Any]:
+    """The lane by the session's clock, asked once a minute: every boundary is a whole minute."""
+    minutes, place = np.unique(exchange_ns // MINUTE_NS, return_inverse=True)
+    return np.array([trial_lane_by_clock(int(minute) * MINUTE_NS, market) for minute in minutes])[place]
+
+
+def _read_stream(path: Path, symbol: str | None) -> Iterator[bytes]:
+    """JSON lines, prices taken from their digits, not through a float. A later line that is broken is quarantined."""
+    records: list[bytes] = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                event = _stream_event(loads(line, parse_float=Decimal), symbol)
+            except (JSONDecodeError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+                if number == 1:
+                    raise ImportRefused(
+                        f"{path}: line 1 is no Shioaji callback of the first Shijim ({type(error).__name__}: {error})"
+                    ) from None
+                records += _quarantined(number, line, error)
+            else:
+                records.append(encode_with_sides(event))
+            if len(records) >= APPEND_RECORDS:
+                yield b"".join(records)
+                records.clear()
+    if records:
+        yield b"".join(records)
+
+
+def _quarantined(number: int, line: bytes, error: Exception) -> list[bytes]:
+    text = f"line {number}: {type(error).__name__}: {error}\n{line[:4096].decode('ascii', 'replace')}"
+    data = text.encode("ascii", "replace").decode()
+    parts = [data[at : at + 168] for at in range(0, len(data), 168)]
+    return [
+        encode(Status(kind=Kind.QUARANTINE, part=part, parts=len(parts), text=chunk)) for part, chunk in enumerate(parts)
+    ]
+
+
+def _stream_event(line: dict[str, Any], symbol: str | None) -> Trade | Book:
+    extras = line["extras"]
+    # The stamp is Taipei's wall clock encoded as if UTC, and went through a float: the broker's grid is 1 µs.
+    stamp_ns = int(line["ts_ns"] if "ts_ns" in line else line["ts"]) - TAIPEI_OFFSET_NS
+    exchange_ns = (stamp_ns + MICROSECOND_NS // 2) // MICROSECOND_NS * MICROSECOND_NS
+    flags = _flag(extras, "suspend", Flag.SUSPEND) | _flag(extras, "simtrade", Flag.SIMTRADE)
+    flags |= _flag(extras, "intraday_odd", Flag.INTRADAY_ODD)
+    if stamp_ns != exchange_ns:
+        flags |= Flag.TIME_ROUNDED
+    lane = Lane.TRIAL if flags & Flag.SIMTRADE else Lane.ODD if flags & Flag.INTRADAY_ODD else Lane.BOARD
+    common: dict[str, Any] = {
+        "code": symbol or line["symbol"], "exchange_ns": exchange_ns, "source_offset_ns": stamp_ns - exchange_ns,
+        "flags": flags, "lane": lane, "exchange": Exchange[line["exchange"]],
+        "broker_class": BrokerClass.SHIOAJI_STREAM,
+    }  # fmt: skip
+    return _stream_trade(line, extras, common) if line["type"] == "MD_TICK" else _stream_book(line, extras, common)
+
+
+def _flag(extras: dict[str, Any], name: str, flag: Flag) -> int:
+    return flag if extras.get(name) else Flag(0)
+
+
+_TRADE_PRICES = {
+    "open_e6": "open", "high_e6": "high", "low_e6": "low", "avg_price_e6": "avg_price", "amount_e6": "amount",
+    "total_amount_e6": "total_amount", "price_chg_e6": "price_chg", "pct_chg_e6": "pct_chg",
+    "underlying_price_e6": "underlying_price",
+}  # fmt: skip
+_TRADE_COUNTS = ("bid_side_total_vol", "ask_side_total_vol", "bid_side_total_cnt", "ask_side_total_cnt")
+
+
+def _stream_trade(line: dict[str, Any], extras: dict[str, Any], common: dict[str, Any]) -> Trade:
+    fields: dict[str, int] = {}
+    oversize: list[tuple[str, str]] = []
+    for ours, theirs in _TRADE_PRICES.items():
+        _put_price(fields, oversize, ours, extras.get(theirs))
+    _put_price(fields, oversize, "price_e6", line["price"])
+    for name in _TRADE_COUNTS:
+        fields[name] = ABSENT_U32 if extras.get(name) is None else int(extras[name])
+    chg_type = ABSENT_U8 if extras.get("chg_type") is None else int(extras["chg_type"])
+    return Trade(
+        **common, **fields, oversize=tuple(oversize), volume=int(line["size"]), total_volume=int(line["total_volume"]),
+        side=int(extras["tick_type"]), chg_type=chg_type,
+    )  # fmt: skip
+
+
+def _stream_book(line: dict[str, Any], extras: dict[str, Any], common: dict[str, Any]) -> Book:
+    if line["type"] != "MD_BOOK":
+        raise ValueError(f"type {line['type']!r} is neither MD_TICK nor MD_BOOK")
+    fields: dict[str, Any] = {}
+    oversize: list[tuple[str, str]] = []
+    for side in ("bid", "ask"):
+        volumes = [int(volume) for volume in line[f"{side}_volumes"]]
+        prices = [_e6(price) for price in line[f"{side}_prices"]]
+        if len(volumes) != len(prices) or len(prices) > LEVELS or None in prices:
+            raise ValueError(f"{side} side has {len(prices)} prices and {len(volumes)} volumes")
+        empty = LEVELS - len(prices)
+        padded = [*prices, *[EMPTY_PRICE_E6] * empty]
+        volumes += [0] * empty
+        fields[f"{side}_price_e6"] = tuple(
+            EMPTY_PRICE_E6 if price == 0 and volume == 0 else price
+            for price, volume in zip(padded, volumes, strict=True)
+        )
+        fields[f"{side}_volume"] = tuple(volumes)
+        fields[f"diff_{side}_vol"] = tuple(extras.get(f"diff_{side}_vol") or (ABSENT_I32,) * LEVELS)
+        _put_price(fields, oversize, f"first_derived_{side}_price_e6", extras.get(f"first_derived_{side}_price"))
+        for name, value in (
+            (f"first_derived_{side}_vol", extras.get(f"first_derived_{side}_vol")),
+            (f"{side}_total_vol", line.get(f"{side}_total_vol")),
+        ):
+            fields[name] = ABSENT_U32 if value is None else int(value)
+    _put_price(fields, oversize, "underlying_price_e6", line.get("underlying_price"))
+    return Book(**common, **fields, oversize=tuple(oversize))
+
+
+def _e6(value: Decimal | int) -> int | None:
+    """Fixed point, or None where six decimals do not hold it."""
+    scaled = Decimal(value).scaleb(6)
+    whole = int(scaled)
+    return whole if whole == scaled and abs(whole) < 2**63 else None
+
+
+def _put_price(fields: dict[str, Any], oversize: list[tuple[str, str]], name: str, value: Decimal | int | None) -> None:
+    if value is None:
+        fields[name] = ABSENT_I64
+        return
+    exact = _e6(value)
+    fields[name] = ABSENT_I64 if exact is None else exact
+    if exact is None:
+        oversize.append((name, str(value)))

@@ -1,0 +1,175 @@
+"""Where a record belongs: its trading day, session, whether outside of it, and whether it repeats. Writes nothing.
+
+Placed by the exchange stamp; by the receive time where the source has none (statuses); by the events around it where
+neither is known or believable (an import's start and stop, garbage the broker's decoder answered).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rust_indicators import Continuity
+from shijim_live.calendar import FIRST_YEAR, MINUTE_NS, Market, Session, in_session, to_exchange_ns
+from shijim_live.calendar import session_window as calendar_window
+from shijim_live.calendar import window_trading_day
+from shijim_live.events import ABSENT_I64, HEADER_BYTES, RECORD_BYTES, BrokerClass, Exchange, Kind
+from shijim_live.store.schema import TABLES, Rows, check_kinds, code_ranks, record_dtype
+
+# Stamps outside these years are not placed by: the broker's decoder answers garbage with the year 2000.
+YEARS: Final = (FIRST_YEAR, 2100)
+# Distinct minutes are found through a table of this size at most (7 years of both markets), by sorting beyond it.
+MINUTE_TABLE_MAX: Final = 1 << 23
+
+SESSIONS: Final = (Session.NIGHT.value, Session.DAY.value)
+_FUTURES_EXCHANGES: Final = (Exchange.TAIFEX, Exchange.TIM)
+_FUTURES_CLASSES: Final = (BrokerClass.TICK_FOP_V1, BrokerClass.BIDASK_FOP_V1)
+_BELIEVABLE_NS: Final = tuple(to_exchange_ns(datetime(year, 1, 2)) for year in YEARS)  # noqa: DTZ001
+
+Int64s = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+class Unplaceable(ValueError):
+    """No record of the segment says when it happened, so no trading day is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Rows of one table and trading day, sorted by code, then sequence."""
+
+    table: str
+    trading_day: date
+    rows: Rows
+    session: NDArray[np.int32]  # index into SESSIONS
+    outside: Bools
+    duplicate: Bools
+
+
+class Placement:
+    """Places the records of one segment, chunk by chunk; remembers what a repeat in the next chunk is judged by."""
+
+    def __init__(self, when_unknown_ns: int = ABSENT_I64) -> None:
+        """`when_unknown_ns` places what comes before the first record with a stamp, if nothing after it does."""
+        self._continuity = Continuity()
+        self._last_books: dict[tuple[bytes, int], bytes] = {}
+        self._last_ns = when_unknown_ns
+
+    def place(self, records: bytes) -> Iterator[Placed]:
+        """Every record exactly once. Raises Unplaceable, UnknownRecord."""
+        if not records:
+            return
+        headers = np.frombuffer(records, record_dtype("statuses"))
+        kinds = headers["kind"]
+        days, sessions, outside = self._windows(headers)
+        repeated = np.zeros(len(headers), bool)
+        found = [index for index, verdict, *_ in self._continuity.observe_records(records) if verdict == "duplicate"]
+        repeated[found] = True
+        trades, books = kinds == Kind.TRADE, kinds == Kind.BOOK
+        places = {"ticks": trades, "books": books, "statuses": ~(trades | books)}
+        check_kinds(kinds)
+        for table, mask in places.items():
+            at = np.flatnonzero(mask)
+            if not len(at):
+                continue
+            ranks, _ = code_ranks(headers["code"][at])
+            at = at[np.argsort(ranks.astype(np.uint16), kind="stable")]
+            rows = headers[at].view(record_dtype(table))
+            duplicate = self._repeated_books(rows) if table == "books" else repeated[at]
+            yield from _by_day(table, rows, days[at], sessions[at], outside[at], duplicate)
+
+    def _windows(self, headers: Rows) -> tuple[NDArray[np.int32], NDArray[np.int32], Bools]:
+        """Per record: trading day (proleptic ordinal), session (index), outside."""
+        stamps, received = headers["exchange_ns"].copy(), headers["received_ns"]
+        stamped = _believable(stamps)
+        when = np.where(stamped, stamps, received)
+        when = self._fill(when, stamped | _believable(when))
+        futures = np.isin(headers["exchange"], _FUTURES_EXCHANGES) | np.isin(headers["broker_class"], _FUTURES_CLASSES)
+        # What is said of the recording itself belongs to no market; the night is the next trading day's there too.
+        futures |= headers["exchange"] == 0
+        days, sessions, outside = _place_minutes(when // MINUTE_NS * 2 + futures)
+        return days, sessions, outside | (~stamped & (stamps != ABSENT_I64))
+
+    def _fill(self, when: Int64s, known: Bools) -> Int64s:
+        """Unknown times taken from the record before, at the start from the one after."""
+        places = np.where(known, np.arange(len(when)), -1)
+        places = np.maximum.accumulate(places)
+        filled = when[np.maximum(places, 0)]
+        if places[0] < 0:
+            if self._last_ns == ABSENT_I64 and not known.any():
+                raise Unplaceable("no record says when it happened: neither exchange nor receive time is believable")
+            filled[places < 0] = when[np.argmax(known)] if known.any() else self._last_ns
+        self._last_ns = int(filled[-1])
+        return filled
+
+    def _repeated_books(self, rows: Rows) -> Bools:
+        """Books equal to the one before of the same code and lane, stamp included. `rows` are sorted by code."""
+        order = (
+            np.lexsort((rows["lane"], code_ranks(rows["code"])[0])) if len(np.unique(rows["lane"])) > 1 else slice(None)
+        )
+        inner = rows[order]
+        same = (inner["code"][1:] == inner["code"][:-1]) & (inner["lane"][1:] == inner["lane"][:-1])
+        duplicate = np.zeros(len(inner), bool)
+        candidates = np.flatnonzero(same & (inner["exchange_ns"][1:] == inner["exchange_ns"][:-1])) + 1
+        words = inner.view(np.uint64).reshape(len(inner), RECORD_BYTES // 8)[:, HEADER_BYTES // 8 :]
+        duplicate[candidates] = (words[candidates] == words[candidates - 1]).all(axis=1)
+        edges = np.flatnonzero(~same)
+        for first in (0, *(edges + 1).tolist()):
+            key = (bytes(inner["code"][first]), int(inner["lane"][first]))
+            duplicate[first] = self._last_books.get(key) == _book_payload(inner, first)
+        for last in (*edges.tolist(), len(inner) - 1):
+            key = (bytes(inner["code"][last]), int(inner["lane"][last]))
+            self._last_books[key] = _book_payload(inner, last)
+        found = np.empty_like(duplicate)
+        found[order] = duplicate
+        return found
+
+
+def _book_payload(rows: Rows, index: int) -> bytes:
+    return int(rows["exchange_ns"][index]).to_bytes(8, "little", signed=True) + rows[index].tobytes()[HEADER_BYTES:]
+
+
+def _believable(stamps: Int64s) -> Bools:
+    return (stamps >= _BELIEVABLE_NS[0]) & (stamps < _BELIEVABLE_NS[1])
+
+
+def _place_minutes(keys: Int64s) -> tuple[NDArray[np.int32], NDArray[np.int32], Bools]:
+    """Keys are 2 × minutes since the epoch + (1 for futures); every edge of the calendar falls on a minute."""
+    first, span = int(keys.min()), int(keys.max() - keys.min()) + 1
+    if span <= MINUTE_TABLE_MAX:
+        present = np.zeros(span, bool)
+        present[keys - first] = True
+        distinct = np.flatnonzero(present) + first
+        place = np.cumsum(present, dtype=np.int32) - 1
+        inverse = place[keys - first]
+    else:
+        distinct, inverse = np.unique(keys, return_inverse=True)
+    days = np.empty(len(distinct), np.int32)
+    sessions = np.empty(len(distinct), np.int32)
+    outside = np.empty(len(distinct), bool)
+    for at, key in enumerate(distinct.tolist()):
+        market = Market.FUTURES if key % 2 else Market.STOCK
+        minute_ns = key // 2 * MINUTE_NS
+        window, session = calendar_window(minute_ns, market)
+        days[at] = window_trading_day(window, session).toordinal()
+        sessions[at] = SESSIONS.index(session.value)
+        outside[at] = not in_session(minute_ns, market)
+    return days[inverse], sessions[inverse], outside[inverse]
+
+
+def _by_day(
+    table: str, rows: Rows, days: NDArray[np.int32], sessions: NDArray[np.int32], outside: Bools, duplicate: Bools
+) -> Iterator[Placed]:
+    assert table in TABLES
+    for day in np.unique(days).tolist():
+        mine = days == day
+        if mine.all():
+            yield Placed(table, date.fromordinal(day), rows, sessions, outside, duplicate)
+        else:
+            picked = (rows[mine], sessions[mine], outside[mine], duplicate[mine])
+            yield Placed(table, date.fromordinal(day), *picked)
