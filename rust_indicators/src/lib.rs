@@ -7,6 +7,7 @@ pub mod l5;
 #[cfg(feature = "python")]
 pub mod python;
 pub mod record;
+pub mod record_layout;
 pub mod ring;
 pub mod segment;
 pub mod simulate;

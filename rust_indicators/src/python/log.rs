@@ -8,7 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::continuity::Continuity;
-use crate::record::{RECORD_BYTES, Record, constants, layout, records_in};
+use crate::record::{RECORD_BYTES, Record, records_in};
+use crate::record_layout::{constants, layout};
 use crate::ring::{Polled, Ring, RingReader, word};
 use crate::segment::{self, End, Problem};
 use crate::wal::{Durability, Log, WalConfig, log_slot, next_rotation_ns};
