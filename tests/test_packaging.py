@@ -39,6 +39,9 @@ def requirements(*extras: str) -> list[Requirement]:
     return found
 
 
+BUILD_REQUIREMENTS = [Requirement(text) for text in PROJECT["build-system"]["requires"]]
+
+
 def test_the_crate_and_the_package_have_one_version_and_one_licence() -> None:
     assert CRATE["version"] == PROJECT["project"]["version"]
     assert CRATE["license"] == PROJECT["project"]["license"] == "Apache-2.0"
@@ -53,8 +56,7 @@ def test_supported_pythons_are_the_same_everywhere() -> None:
     assert "|".join(PYTHONS) in (ROOT / "Makefile").read_text()
 
 
-@pytest.mark.parametrize("requirement", requirements("dev") + [Requirement(r) for r in PROJECT["build-system"]["requires"]],
-                         ids=str)  # fmt: skip
+@pytest.mark.parametrize("requirement", [*requirements("dev"), *BUILD_REQUIREMENTS], ids=str)
 def test_what_is_asked_for_is_pinned_to_an_exact_version_that_it_allows(requirement: Requirement) -> None:
     assert requirement.specifier.contains(constraints()[normal(requirement.name)])
 

@@ -1,4 +1,4 @@
-"""What both languages state, they state alike: the bytes of a record, its numbers, the slots of the log, the sessions."""
+"""What both languages state, they state alike: the bytes of a record, its numbers, slots of the log, sessions."""
 
 from datetime import date, datetime, timedelta
 from decimal import Decimal

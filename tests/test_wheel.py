@@ -112,7 +112,7 @@ def test_the_wheel_carries_its_licence_and_both_commands(wheel: Path, names: lis
         assert "LICENSE" in metadata
         commands = archive.read(str(metadata["entry_points.txt"])).decode()
     assert "shijim-live=shijim_live.cli:main" in commands.replace(" ", "")
-    assert "shijim=shijim_pipelines.cli:main" in commands.replace(" ", "")
+    assert "shijim=shijim_pipelines.__main__:main" in commands.replace(" ", "")
 
 
 def test_a_base_install_runs_the_kernels_in_rust_from_the_wheel(closure: dict[str, object], clean: Path) -> None:
