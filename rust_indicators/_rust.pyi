@@ -133,7 +133,7 @@ Finding = tuple[int, str, int, int, int, str]
 class Continuity:
     """Judges trades in the order given, and returns those that are not plainly the next one."""
 
-    def observe_records(self, records: bytes) -> list[Finding]: ...
+    def observe_records(self, records: Buffer) -> list[Finding]: ...
     def observe_columns(
         self,
         code: Buffer,  # int32 buffers, like the others of equal length

@@ -375,7 +375,8 @@ BROKER_FLAGS: Final = {
     BrokerClass.BIDASK_FOP_V1: ("simtrade",),
 }
 
-_EPOCH_TAIPEI: Final = datetime(1970, 1, 1, 8)  # the epoch on Taipei's wall clock, which has no summer time
+# The epoch on Taipei's wall clock, which has no summer time.
+_EPOCH_TAIPEI: Final = datetime(1970, 1, 1, 8)  # noqa: DTZ001 - the broker's stamps are naive
 
 
 def to_broker_dict(event: Trade | Book) -> dict[str, object]:

@@ -13,6 +13,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -26,21 +27,14 @@ import pyarrow.parquet as pq
 from rust_indicators import SegmentReader, multiset_hash, read_footer
 from shijim_live.events import ABSENT_I64, UnknownRecord
 from shijim_live.store import schema
+from shijim_live.store.parquet import parquet_path, parquet_writer, replace_durably, stored_rows
 from shijim_pipelines.placement import SESSIONS, Placed, Placement, Unplaceable
 
 # Records per row group. Buffers over 32 MiB are given back to the system and faulted in anew for every chunk, which
 # costs more than all the encoding; shorter groups cost bytes.
 CHUNK_RECORDS: Final = 120_000
-ZSTD_LEVEL: Final = 3  # measured: level 1 saves 5 % of the time and costs 6 % more bytes
 MANIFESTS: Final = "segments"
 _U64: Final = (1 << 64) - 1
-
-# Measured on a real futures day (bytes per value): prices 0.67 as differences, 0.75 as dictionary; volumes of a level
-# 0.34 split by byte, 0.45 otherwise; amounts 1.6 as dictionary, 3.3 as differences.
-_SPLIT_BY_BYTE: Final = ("volume", "bid_volume", "ask_volume")
-_DICTIONARY: Final = ("amount_e6", "flags")
-# What queries skip row groups by.
-_STATISTICS: Final = ("trading_day", "code", "sequence", "exchange_ns", "received_ns")
 
 
 class ArchiveFailed(ValueError):
@@ -162,7 +156,7 @@ def write_tables(
                 key = (placed.table, placed.trading_day)
                 if key not in writers:
                     staged[key] = _Staged(*key, folder / f"{placed.table}-{placed.trading_day}.parquet", 0)
-                    writers[key] = _writer(staged[key].path, placed.table)
+                    writers[key] = parquet_writer(staged[key].path, placed.table)
                 writers[key].write_table(placed_table(placed, header), row_group_size=CHUNK_RECORDS)
                 known = staged[key]
                 staged[key] = _Staged(*key, known.path, known.rows + len(placed.rows))
@@ -193,38 +187,6 @@ def placed_table(placed: Placed, header: dict[str, Any]) -> pa.Table:
     return pa.Table.from_arrays(provenance + records.columns, schema=schema.schema(placed.table))
 
 
-def _writer(path: Path, table: str) -> pq.ParquetWriter:
-    encodings = {column.name: _encoding(column) for column in schema.columns(table)}
-    encodings = {name: encoding for name, encoding in encodings.items() if encoding}
-    whole = schema.schema(table)
-    return pq.ParquetWriter(
-        path,
-        whole,
-        compression="zstd",
-        compression_level=ZSTD_LEVEL,
-        use_dictionary=[name for name in whole.names if name not in encodings],
-        column_encoding=encodings,
-        # Both weigh more than the data of a quiet quarter of an hour when every column has them.
-        write_statistics=list(_STATISTICS),
-        store_schema=False,
-    )
-
-
-def _encoding(column: schema.Column) -> str:
-    """Parquet encoding, or "" for a dictionary."""
-    if column.field in _DICTIONARY or column.char not in "qQiI":
-        return ""
-    return "BYTE_STREAM_SPLIT" if column.field in _SPLIT_BY_BYTE else "DELTA_BINARY_PACKED"
-
-
-def stored_rows(path: Path, table: str) -> Iterator[schema.Rows]:
-    """Records of a Parquet file of the archive, row group by row group."""
-    names = list(schema.record_schema(table).names)
-    with pq.ParquetFile(path, read_dictionary=["code"]) as file:
-        for group in range(file.num_row_groups):
-            yield schema.table_to_rows(file.read_row_group(group, columns=names), table)
-
-
 def _verify(segment: Path, staged: list[_Staged], wanted: tuple[int, int]) -> None:
     count = total = 0
     for file in staged:
@@ -244,7 +206,6 @@ def _footer_fingerprint(footer: dict[str, Any]) -> tuple[int, int]:
 
 def _file_facts(file: _Staged) -> dict[str, Any]:
     return {
-        "path": f"{file.table}/trading_day={file.trading_day}",
         "table": file.table,
         "trading_day": file.trading_day.isoformat(),
         "rows": file.rows,
@@ -274,13 +235,13 @@ def manifests(archive_dir: Path) -> dict[str, dict[str, Any]]:
 
 def _archived(manifest: dict[str, Any], archive_dir: Path, already: bool) -> ArchivedSegment:
     key = f"{manifest['run_id']}-{manifest['segment']:04}"
-    files = manifest["files"]
+    places = [(file["table"], date.fromisoformat(file["trading_day"])) for file in manifest["files"]]
     return ArchivedSegment(
         key=key,
         manifest=archive_dir / MANIFESTS / f"{key}.json",
         records=manifest["records"],
-        files=tuple(archive_dir / file["path"] / f"{key}.parquet" for file in files),
-        trading_days=tuple(sorted({date.fromisoformat(file["trading_day"]) for file in files})),
+        files=tuple(parquet_path(archive_dir, table, day, key) for table, day in places),
+        trading_days=tuple(sorted({day for _, day in places})),
         already=already,
     )
 
@@ -288,38 +249,22 @@ def _archived(manifest: dict[str, Any], archive_dir: Path, already: bool) -> Arc
 def _publish(staged: list[_Staged], manifest: dict[str, Any], archive_dir: Path, key: str) -> None:
     """Durable before visible, the manifest last; renaming twice gives the same bytes."""
     for file, facts in zip(staged, manifest["files"], strict=True):
-        replace_durably(file.path, archive_dir / facts["path"] / f"{key}.parquet")
+        assert facts["rows"] == file.rows
+        replace_durably(file.path, parquet_path(archive_dir, file.table, file.trading_day, key))
     draft = staged[0].path.parent / "manifest" if staged else archive_dir / f".{key}.{os.getpid()}"
     draft.write_bytes(orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
     replace_durably(draft, archive_dir / MANIFESTS / f"{key}.json")
 
 
-def replace_durably(draft: Path, target: Path) -> None:
-    """Rename within one file system, both ends synced: after a crash the target is whole or not there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with draft.open("rb") as file:
-        os.fsync(file.fileno())
-    draft.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-class _staging:  # noqa: N801 - used like a function
+@contextmanager
+def _staging(archive_dir: Path, key: str) -> Iterator[Path]:
     """A private folder beside the tables; what a dead archiver of the same segment left is removed."""
-
-    def __init__(self, archive_dir: Path, key: str) -> None:
-        self._folder = archive_dir / f".staging-{key}-{os.getpid()}"
-
-    def __enter__(self) -> Path:
-        key = self._folder.name.rsplit("-", 1)[0]
-        for stale in self._folder.parent.glob(f"{key}-*"):
-            if not Path(f"/proc/{stale.name.rsplit('-', 1)[1]}").exists() or stale == self._folder:
-                shutil.rmtree(stale, ignore_errors=True)
-        self._folder.mkdir(parents=True)
-        return self._folder
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+    folder = archive_dir / f".staging-{key}-{os.getpid()}"
+    for stale in archive_dir.glob(f".staging-{key}-*"):
+        if stale == folder or not Path(f"/proc/{stale.name.rsplit('-', 1)[1]}").exists():
+            shutil.rmtree(stale, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

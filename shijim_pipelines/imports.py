@@ -1,7 +1,7 @@
 """`shijim import`: foreign recordings as segments of our log, labelled with their source. Not an archive, not a feed.
 
-What a format cannot know is absent (receive time, `total_volume`), what is inferred is marked. The run's identity is the
-hash of the file's content: importing the same file again changes nothing.
+What a format cannot know is absent (receive time, `total_volume`), what is inferred is marked. The run's identity is
+the hash of the file's content: importing the same file again changes nothing.
 """
 
 from __future__ import annotations
@@ -265,7 +265,8 @@ def _quarantined(number: int, line: bytes, error: Exception) -> list[bytes]:
     data = text.encode("ascii", "replace").decode()
     parts = [data[at : at + 168] for at in range(0, len(data), 168)]
     return [
-        encode(Status(kind=Kind.QUARANTINE, part=part, parts=len(parts), text=chunk)) for part, chunk in enumerate(parts)
+        encode(Status(kind=Kind.QUARANTINE, part=part, parts=len(parts), text=chunk))
+        for part, chunk in enumerate(parts)
     ]
 
 

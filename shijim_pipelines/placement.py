@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rust_indicators import Continuity
-from shijim_live.calendar import FIRST_YEAR, MINUTE_NS, Market, Session, in_session, to_exchange_ns
+from shijim_live.calendar import FIRST_YEAR, MINUTE_NS, Market, Session, in_session, to_exchange_ns, window_trading_day
 from shijim_live.calendar import session_window as calendar_window
-from shijim_live.calendar import window_trading_day
 from shijim_live.events import ABSENT_I64, HEADER_BYTES, RECORD_BYTES, BrokerClass, Exchange, Kind
 from shijim_live.store.schema import TABLES, Rows, check_kinds, code_ranks, record_dtype
 
@@ -89,9 +88,8 @@ class Placement:
         stamped = _believable(stamps)
         when = np.where(stamped, stamps, received)
         when = self._fill(when, stamped | _believable(when))
-        futures = np.isin(headers["exchange"], _FUTURES_EXCHANGES) | np.isin(headers["broker_class"], _FUTURES_CLASSES)
         # What is said of the recording itself belongs to no market; the night is the next trading day's there too.
-        futures |= headers["exchange"] == 0
+        futures = is_futures(headers) | (headers["exchange"] == 0)
         days, sessions, outside = _place_minutes(when // MINUTE_NS * 2 + futures)
         return days, sessions, outside | (~stamped & (stamps != ABSENT_I64))
 
@@ -128,6 +126,11 @@ class Placement:
         found = np.empty_like(duplicate)
         found[order] = duplicate
         return found
+
+
+def is_futures(rows: Rows) -> Bools:
+    """Whether each row is of the futures exchange; the twin of `continuity.rs`."""
+    return np.isin(rows["exchange"], _FUTURES_EXCHANGES) | np.isin(rows["broker_class"], _FUTURES_CLASSES)
 
 
 def _book_payload(rows: Rows, index: int) -> bytes:

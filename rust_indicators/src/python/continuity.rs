@@ -23,10 +23,10 @@ impl Continuity {
     }
 
     /// Whole 256-byte records of any kind.
-    fn observe_records(&mut self, py: Python<'_>, records: &[u8]) -> PyResult<Vec<Finding>> {
-        whole(records)?;
+    fn observe_records(&mut self, py: Python<'_>, records: PyBuffer<u8>) -> PyResult<Vec<Finding>> {
+        let bytes = whole(&records)?;
         Ok(py.detach(|| {
-            let trades = records_in(records).enumerate();
+            let trades = records_in(bytes).enumerate();
             let judged = trades.filter_map(|(index, record)| Some((index, continuity::sighting(&record)?)));
             judged.filter_map(|(index, trade)| finding(index, &trade, self.0.judge(&trade))).collect()
         }))
@@ -106,14 +106,20 @@ fn finding(index: usize, trade: &Sighting, judgement: Judgement) -> Option<Findi
     Some((index, name, lots, judgement.total_before, trade.total_volume, basis))
 }
 
-fn whole(records: &[u8]) -> PyResult<()> {
-    if !records.len().is_multiple_of(RECORD_BYTES) {
-        return Err(PyValueError::new_err(format!(
-            "{} bytes are not whole {RECORD_BYTES}-byte records",
-            records.len()
-        )));
+/// The bytes of a buffer that is whole records in one piece.
+fn whole(records: &PyBuffer<u8>) -> PyResult<&[u8]> {
+    let length = records.len_bytes();
+    if !length.is_multiple_of(RECORD_BYTES) {
+        return Err(PyValueError::new_err(format!("{length} bytes are not whole {RECORD_BYTES}-byte records")));
     }
-    Ok(())
+    if !records.is_c_contiguous() {
+        return Err(PyValueError::new_err("records must lie together in memory"));
+    }
+    if length == 0 {
+        return Ok(&[]); // an empty buffer may point nowhere
+    }
+    // SAFETY: contiguous bytes, alive as long as the buffer; our callers do not write to them meanwhile.
+    Ok(unsafe { std::slice::from_raw_parts(records.buf_ptr().cast::<u8>(), length) })
 }
 
 /// (days since the epoch of the window's first day in Taipei, night).
@@ -125,12 +131,7 @@ fn session_window(exchange_ns: i64, futures: bool) -> (i32, bool) {
 /// (count, wrapping sum of hashes): equal for equal multisets of records; add both to join two sets.
 #[pyfunction]
 fn multiset_hash(py: Python<'_>, records: PyBuffer<u8>) -> PyResult<(u64, u64)> {
-    if !records.is_c_contiguous() {
-        return Err(PyValueError::new_err("records must lie together in memory"));
-    }
-    // SAFETY: contiguous bytes, held by the buffer until we return; nobody writes to them while they are hashed.
-    let bytes = unsafe { std::slice::from_raw_parts(records.buf_ptr().cast::<u8>(), records.len_bytes()) };
-    whole(bytes)?;
+    let bytes = whole(&records)?;
     Ok(py.detach(|| {
         let mut hash = MultisetHash::default();
         records_in(bytes).for_each(|record| hash.add(&record));

@@ -1,0 +1,156 @@
+"""The archive as SQL: Parquet files seen through an in-memory ClickHouse engine (chDB). No server, no lock, no state.
+
+Views `ticks`, `books`, `statuses` are de-duplicated; `ticks_raw`, `books_raw`, `statuses_raw` are every row ever
+received. A row is hidden when the archive flagged it within its segment; a trade with a `total_volume` also when an
+earlier run or segment holds one of equal (trading_day, session, code, lane, total_volume, exchange_ns, price, volume).
+Files are found when a query runs: what the archive publishes meanwhile is seen by the next query, in any process.
+
+Needs the extra `shijim[lake]`. chDB does not survive a fork: start worker processes with `spawn`.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from shijim_live.store import schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_SAME_TRADE: Final = "trading_day, session, code, lane, total_volume, exchange_ns, price_e6, volume"
+_GLOB_CHARACTERS: Final = frozenset("*?{}[]'\\")
+_TYPES: Final = {
+    "int32": "Int32", "int64": "Int64", "uint8": "UInt8", "uint16": "UInt16", "uint32": "UInt32", "bool": "Bool",
+    "date32[day]": "Date32", "binary": "String",
+}  # fmt: skip
+_lakes = 0  # each has a database of its own in the one engine of the process
+
+
+class LakeError(ValueError):
+    """A query or a publication that cannot be done, in the engine's words where they help."""
+
+
+class Lake:
+    """Queries and publishes one archive folder, which need not exist yet."""
+
+    def __init__(self, archive_dir: Path) -> None:
+        if _GLOB_CHARACTERS & set(str(archive_dir.absolute())):
+            raise LakeError(
+                f"{archive_dir}: the engine would read * ? {{ }} [ ] ' \\ in this path as a pattern: rename it"
+            )
+        self.archive_dir = archive_dir
+        self._connection: Any = None
+        self._database = ""
+        self._pid = 0
+
+    def query(self, sql: str, /, **params: str | int | date) -> pa.Table:
+        """Rows of a SELECT. Parameters are named with their type: `WHERE code = {code:String}`. Raises LakeError."""
+        import pyarrow as pa
+
+        answer = self._run(sql, "Arrow", params)
+        try:
+            return pa.ipc.open_file(pa.py_buffer(answer)).read_all()
+        except pa.ArrowInvalid as error:
+            raise LakeError("this is not one SELECT without a FORMAT clause") from error
+
+    def publish(self, table: str, key: str, rows: pa.Table) -> list[Path]:
+        """Rows of `schema.schema(table)` as one file per trading day; a key already published is left as it is."""
+        import pyarrow.compute as pc
+
+        from shijim_live.store.parquet import parquet_path, parquet_writer, replace_durably
+
+        if table not in schema.TABLES or not rows.schema.equals(schema.schema(table)):
+            raise LakeError(f"{table}: not the columns of a table of this version ({', '.join(schema.TABLES)})")
+        if not key or not all(char.isalnum() or char in "-_" for char in key):
+            raise LakeError(f"{key!r}: a key is letters, digits, - and _")
+        published = []
+        for day in sorted(pc.unique(rows["trading_day"]).to_pylist()):
+            target = parquet_path(self.archive_dir, table, day, key)
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                draft = target.with_suffix(f".{os.getpid()}.draft")
+                with parquet_writer(draft, table) as writer:
+                    writer.write_table(rows.filter(pc.equal(rows["trading_day"], day)))
+                replace_durably(draft, target)
+            published.append(target)
+        return published
+
+    def close(self) -> None:
+        """Gives the engine's memory back. The next query opens it again."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _run(self, sql: str, output: str, params: dict[str, str | int | date]) -> bytes:
+        self._open()
+        try:
+            answer = self._connection.query(sql, output, params={name: _text(value) for name, value in params.items()})
+        except RuntimeError as error:
+            raise LakeError(f"{self.archive_dir}: {_reason(error)}") from error
+        return bytes(answer.bytes())
+
+    def _open(self) -> None:
+        if self._connection is not None:
+            if self._pid != os.getpid():
+                raise LakeError("the engine does not survive a fork: start worker processes with spawn")
+            return
+        global _lakes
+        try:
+            import chdb
+        except ImportError as error:
+            raise LakeError(f"the lake needs its extra: pip install 'shijim[lake]' ({error})") from error
+        _lakes += 1
+        self._connection, self._pid, self._database = chdb.connect(":memory:"), os.getpid(), f"lake_{_lakes}"
+        self._connection.query(f"CREATE DATABASE {self._database}", "CSV")
+        self._connection.query(f"USE {self._database}", "CSV")
+        for statement in views(self.archive_dir):
+            self._connection.query(statement, "CSV")
+        self._connection.query("SET readonly = 2", "CSV")  # queries read; settings may still be set
+
+
+def views(archive_dir: Path) -> list[str]:
+    """SQL that creates the raw and the de-duplicated view of every table."""
+    statements = []
+    for table in schema.TABLES:
+        files = f"{archive_dir.absolute()}/{table}/trading_day=*/*.parquet"
+        source = f"file('{files}', 'Parquet', '{_structure(table)}')"
+        statements.append(f"CREATE VIEW {table}_raw AS SELECT * FROM {source}")
+        rows = f"SELECT * FROM {table}_raw WHERE NOT duplicate"
+        if table == "ticks":
+            # Ordered, so that every query hides the same one; the engine filters before it sorts.
+            first = f"{rows} AND total_volume IS NOT NULL ORDER BY run_id, sequence LIMIT 1 BY {_SAME_TRADE}"
+            rows = f"{rows} AND total_volume IS NULL UNION ALL ({first})"
+        statements.append(f"CREATE VIEW {table} AS {rows}")
+    return statements
+
+
+def _structure(table: str) -> str:
+    """Columns as the engine declares them: views have the right ones even before the first file."""
+    import pyarrow as pa
+
+    found = []
+    for field in schema.schema(table):
+        if pa.types.is_dictionary(field.type):
+            kind = "LowCardinality(String)"
+        else:
+            kind = _TYPES[str(field.type)]
+            kind = f"Nullable({kind})" if field.nullable else kind
+        found.append(f"{field.name} {kind}")
+    return ", ".join(found)
+
+
+def _text(value: str | int | date) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | date):
+        raise LakeError(f"a parameter is text, an integer or a date, not {type(value).__name__}")
+    # The engine reads a parameter as a field of a tab-separated file.
+    return str(value).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
+
+
+def _reason(error: RuntimeError) -> str:
+    """The engine's message without its code and stack."""
+    text = str(error).removeprefix("Code: ")
+    text = text.split("DB::Exception: ", 1)[-1]
+    return text.split(": While executing")[0].split(" Expected one of:")[0].split("\n")[0].strip()

@@ -1,0 +1,168 @@
+"""What an audit found: gaps, streams and a summary, as JSON and as text. Finds nothing itself (`audit.py` does)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, field
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from shijim_live.calendar import wall_clock
+from shijim_live.events import ABSENT_I64, Lane
+from shijim_live.store.parquet import replace_durably
+
+# Lines a terminal shows of each table; the JSON has all.
+SHOWN_MAX: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Something missing. Bounds are what stands on both sides of it, themselves not missing; ABSENT where unknown."""
+
+    gap_type: str  # volume | sequence | outage
+    symbol: str
+    lane: str
+    seq_start: int
+    seq_end: int
+    start_ns: int  # our clock where it was recorded, otherwise the exchange's
+    end_ns: int
+    lots: int  # missing; 0 where it is not known how many
+    cause: str  # outage | late_start | feed_loss | corrupt_block | segment_missing | not_archived | no_end | recorded
+    reason: str
+    metadata: dict[str, str | int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Trades of one source, code, lane and session. Duplicates are not counted in `trades` and `lots`."""
+
+    source: str
+    code: str
+    lane: str
+    session: str
+    trades: int
+    lots: int  # shares on the odd-lot lane
+    judged: int
+    basis: str  # what its first total was judged against: zero | carried | "" where nothing was judged
+    lots_missing: int
+    gaps: int
+    late: int
+    duplicates: int
+    resets: int
+    excesses: int
+    verdict: str  # continuous | gaps | unprovable
+    reason: str  # why it is unprovable
+
+
+@dataclass(frozen=True, slots=True)
+class GapReport:
+    """The audit of one trading day."""
+
+    trading_day: date
+    streams: tuple[Stream, ...]
+    gaps: tuple[Gap, ...]
+    notes: tuple[str, ...]  # what could not be judged: segments not archived yet, runs without an end
+    inputs: dict[str, str]  # archived segment → multiset hash of its records
+
+    def summary(self) -> dict[str, int | str | bool]:
+        """Totals. `verdict` is the worst of all streams: gaps, then unprovable, then continuous."""
+        verdicts = {stream.verdict for stream in self.streams}
+        if any(gap.gap_type != "outage" for gap in self.gaps):
+            verdicts.add("gaps")
+        names = ("trades", "lots", "judged", "lots_missing", "gaps", "late", "duplicates", "resets", "excesses")
+        totals: dict[str, int | str | bool] = {
+            name: sum(getattr(stream, name) for stream in self.streams) for name in names
+        }
+        totals["streams"] = len(self.streams)
+        totals["unprovable"] = sum(stream.verdict == "unprovable" for stream in self.streams)
+        totals["outages"] = sum(gap.gap_type == "outage" for gap in self.gaps)
+        totals["sequence_holes"] = sum(gap.gap_type == "sequence" for gap in self.gaps)
+        totals["partial"] = bool(self.notes)
+        totals["verdict"] = next((name for name in ("gaps", "unprovable") if name in verdicts), "continuous")
+        return totals
+
+
+def write_report(report: GapReport, reports_dir: Path) -> Path:
+    """`gaps/<day>.json`, whole or not at all; the same report gives the same bytes."""
+    path = reports_dir / "gaps" / f"{report.trading_day}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(f".{os.getpid()}.draft")
+    contents = asdict(report) | {"summary": report.summary()}
+    for gap in contents["gaps"]:
+        for name in ("seq_start", "seq_end", "start_ns", "end_ns"):
+            gap[name] = None if gap[name] == ABSENT_I64 else gap[name]
+    draft.write_bytes(orjson.dumps(contents, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
+    replace_durably(draft, path)
+    return path
+
+
+def describe(report: GapReport) -> str:
+    """For a person at a terminal: totals, worst streams, largest gaps."""
+    total = report.summary()
+    lines = [
+        f"Gaps of trading day {report.trading_day}: {_headline(total)}",
+        f"{total['trades']:,} trades of {total['lots']:,} lots in {total['streams']} streams; "
+        f"{total['duplicates']:,} duplicates hidden, {total['late']:,} late, {total['resets']} resets, "
+        f"{total['outages']} recorded outages, {total['sequence_holes']} holes in the recorder's own sequence",
+        "",
+    ]
+    worst = sorted(report.streams, key=lambda stream: (-stream.lots_missing, -stream.gaps, stream.code, stream.lane))
+    names = ("code", "lane", "session", "trades", "lots recorded", "lots missing", "gaps", "duplicates", "verdict")
+    lines += _table(names, [_stream_line(stream) for stream in worst[:SHOWN_MAX]])
+    lines += [f"… and {len(worst) - SHOWN_MAX} more streams"] if len(worst) > SHOWN_MAX else []
+    if report.gaps:
+        largest = sorted(report.gaps, key=lambda gap: (-gap.lots, gap.start_ns, gap.symbol))
+        names = ("what", "code", "lane", "from", "to", "lots", "cause", "reason")
+        lines += ["", *_table(names, [_gap_line(gap) for gap in largest[:SHOWN_MAX]])]
+        lines += [f"… and {len(largest) - SHOWN_MAX} more"] if len(largest) > SHOWN_MAX else []
+    if report.notes:
+        lines += ["", *(f"note: {note}" for note in report.notes)]
+    return "\n".join(lines)
+
+
+def _headline(total: dict[str, int | str | bool]) -> str:
+    if total["verdict"] == "gaps":
+        return f"{total['lots_missing']:,} lots missing in {total['gaps']:,} gaps"
+    if total["verdict"] == "unprovable":
+        return f"cannot be proven: {total['unprovable']} of {total['streams']} streams carry no proof"
+    return "none: every judged trade continues the one before"
+
+
+def _stream_line(stream: Stream) -> tuple[str, ...]:
+    verdict = f"{stream.verdict}: {stream.reason}" if stream.reason else stream.verdict
+    numbers = (stream.trades, stream.lots, stream.lots_missing, stream.gaps, stream.duplicates)
+    return (stream.code, stream.lane, stream.session, *(f"{number:,}" for number in numbers), verdict)
+
+
+def _gap_line(gap: Gap) -> tuple[str, ...]:
+    times = (_clock(gap.start_ns), _clock(gap.end_ns))
+    return (gap.gap_type, gap.symbol, gap.lane, *times, f"{gap.lots:,}", gap.cause, gap.reason)
+
+
+def _clock(ns: int) -> str:
+    """Taipei wall clock to the millisecond."""
+    if ns == ABSENT_I64:
+        return "?"
+    wall: datetime = wall_clock(ns)
+    return (wall + timedelta(microseconds=500)).isoformat(sep=" ", timespec="milliseconds")[5:]
+
+
+def _table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
+    numeric = [bool(rows) and all(row[at].replace(",", "").isdigit() for row in rows) for at in range(len(names))]
+
+    def line(cells: tuple[str, ...]) -> str:
+        padded = (
+            cell.rjust(w) if right else cell.ljust(w) for cell, w, right in zip(cells, widths, numeric, strict=True)
+        )
+        return "  ".join(padded).rstrip()
+
+    return [line(names), "  ".join("─" * width for width in widths), *map(line, rows)]
+
+
+def lane_name(lane: int) -> str:
+    """`board`, `odd`, `trial`, or the number of a lane this version does not know."""
+    return Lane(lane).name.lower() if lane in Lane._value2member_map_ else f"lane {lane}"
