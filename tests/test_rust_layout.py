@@ -1,5 +1,7 @@
 """What both languages state, they state alike: the bytes of a record, its numbers, slots of the log, sessions."""
 
+# ruff: noqa: DTZ001 - naive Taipei wall clocks are what is tested
+
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
