@@ -218,7 +218,8 @@ def _l5_records(code: str, books: np.ndarray[Any, Any], trades: np.ndarray[Any, 
     place = np.concatenate([books[:, 0], trades[:, 0]])
     raw = f"V{RECORD_BYTES}"
     merged = np.concatenate([book_rows.view(raw), trade_rows.view(raw)])
-    return merged[np.argsort(place, kind="stable")]
+    records: Rows = merged[np.argsort(place, kind="stable")]
+    return records
 
 
 def _blank(table: str, layout: tuple[tuple[str, str, int], ...], count: int, kind: Kind) -> Rows:
@@ -301,7 +302,7 @@ _TRADE_COUNTS = ("bid_side_total_vol", "ask_side_total_vol", "bid_side_total_cnt
 
 
 def _stream_trade(line: dict[str, Any], extras: dict[str, Any], common: dict[str, Any]) -> Trade:
-    fields: dict[str, int] = {}
+    fields: dict[str, Any] = {}
     oversize: list[tuple[str, str]] = []
     for ours, theirs in _TRADE_PRICES.items():
         _put_price(fields, oversize, ours, extras.get(theirs))
