@@ -114,8 +114,8 @@ def differ_loop(differ, stamps, prices, sizes, counts, trades, feed_ns, rows):  
     return place
 
 
-def rival(feed: Feed, loop: Callable[..., int], books: int) -> Callable[[], NDArray[np.void]]:
-    """The differ and, as every converter of the package ends, the correction of the event order."""
+def differ_only(feed: Feed, loop: Callable[..., int], books: int) -> Callable[[], NDArray[np.void]]:
+    """The differ's rows as they come: in order only because this feed is."""
     words = feed.books[:books]
     # Handed over ready-made, as floats: the rival does not pay for what it needs and we do not.
     prices, sizes = (np.stack([words[:, at : at + 5], words[:, at + 10 : at + 15]], axis=1) for at in (3, 8))
@@ -128,7 +128,17 @@ def rival(feed: Feed, loop: Callable[..., int], books: int) -> Callable[[], NDAr
     def run() -> NDArray[np.void]:
         rows = np.zeros(capacity, event_dtype)
         differ = DiffOrderBookSnapshot(LEVELS, 1.0, 1.0)
-        rows = rows[: loop(differ, stamps, prices, sizes, counts, trades, FEED_NS, rows)]
+        return rows[: loop(differ, stamps, prices, sizes, counts, trades, FEED_NS, rows)]
+
+    return run
+
+
+def rival(feed: Feed, loop: Callable[..., int], books: int) -> Callable[[], NDArray[np.void]]:
+    """The differ and, as every converter of the package ends, the correction of the event order: what ours does."""
+    differ = differ_only(feed, loop, books)
+
+    def run() -> NDArray[np.void]:
+        rows = differ()
         # One index more than rows: `correct_event_order` reads it before it looks whether it may.
         orders = [np.append(np.argsort(rows[name], kind="mergesort"), 0) for name in ("exch_ts", "local_ts")]
         return correct_event_order(rows, *orders)
@@ -149,7 +159,9 @@ def reference(feed: Feed, books: int) -> list[tuple[int, int, float, float]]:
             for price in [price for price in side if price not in shown and price * better > worst]:
                 del side[price]
                 rows.append((1 | flag, word[1], price / 1e6, 0.0))
-            changed += [(1 | flag, word[1], price / 1e6, float(v)) for price, v in shown.items() if side.get(price) != v]
+            changed += [
+                (1 | flag, word[1], price / 1e6, float(v)) for price, v in shown.items() if side.get(price) != v
+            ]
             side.update(shown)
         rows += changed
     return rows
@@ -165,29 +177,39 @@ def check(feed: Feed, rows: NDArray[np.void]) -> int:
     return len(expected)
 
 
-def timed(run: Callable[[], NDArray[np.void]]) -> tuple[float, NDArray[np.void]]:
+def timed(run: Callable[[], NDArray[np.void]]) -> tuple[float, int]:
+    """(seconds, rows); the rows are given back before the next round."""
     started = time.perf_counter()
     rows = run()
-    return time.perf_counter() - started, rows
+    return time.perf_counter() - started, len(rows)
+
+
+def line(name: str, seconds: list[float], events: int, note: str) -> str:
+    median = statistics.median(seconds)
+    return f"{name:<36} {median * 1e3:9.1f} ms {events / median / 1e6:6.2f} M events/s  {note}"
 
 
 def main() -> None:
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else RECORDING
     feed = recording(path) if path.exists() else random_walk()
-    print(f"{path.name if path.exists() else 'random walk'}: {len(feed.books):,} books, {len(feed.trades):,} trades")
-    build, compiled = ours(feed), rival(feed, differ_loop, len(feed.books))
+    books, events = len(feed.books), len(feed.books) + len(feed.trades)
+    print(f"{path.name if path.exists() else 'random walk'}: {books:,} books, {len(feed.trades):,} trades")
+    build, differ, ordered = ours(feed), differ_only(feed, differ_loop, books), rival(feed, differ_loop, books)
+    cold_s, our_rows = timed(build)
     print(f"same multiset as the plain reference: {check(feed, build()):,} depth rows")
-    compiled()
-    pairs = [(timed(build), timed(compiled)) for _ in range(ROUNDS)]
-    our_s, their_s = (statistics.median(pair[side][0] for pair in pairs) for side in (0, 1))
-    our_rows, their_rows = (len(pairs[0][side][1]) for side in (0, 1))
-    interpreted_s, slice_books = timed(rival(feed, differ_loop.py_func, len(feed.books) // 20))[0], len(feed.books) // 20
-    events = len(feed.books) + len(feed.trades)
-    print(f"ours, reconciled          {our_s * 1e3:8.1f} ms  {events / our_s / 1e6:6.2f} M events/s  {our_rows:,} rows")
-    print(f"differ, compiled loop     {their_s * 1e3:8.1f} ms  {events / their_s / 1e6:6.2f} M events/s  {their_rows:,} rows")
-    per_book = interpreted_s / slice_books
-    print(f"differ, as its converters {per_book * len(feed.books) * 1e3:8.1f} ms (from {slice_books:,} books)")
-    print(f"ratio to the compiled loop {their_s / our_s:.1f}×, to the converters' loop {per_book * len(feed.books) / our_s:.0f}×")
+    _, their_rows = timed(ordered)
+    timed(differ)
+    rounds = [[timed(run)[0] for run in (build, ordered, differ)] for _ in range(ROUNDS)]
+    our_s, ordered_s, differ_s = (list(times) for times in zip(*rounds, strict=True))
+    few = books // 20
+    interpreted_s = [timed(rival(feed, differ_loop.py_func, few))[0] * books / few]
+    note = f"{our_rows:,} rows; first of the process {cold_s * 1e3:.1f} ms"
+    print(line("ours: reconciled, both axes", our_s, events, note))
+    print(line("differ compiled + event order", ordered_s, events, f"{their_rows:,} rows"))
+    print(line("differ compiled, rows unordered", differ_s, events, ""))
+    print(line("differ as its converters loop + order", interpreted_s, events, f"scaled up from {few:,} books"))
+    for name, theirs in (("compiled + order", ordered_s), ("compiled", differ_s), ("converters", interpreted_s)):
+        print(f"ratio to {name}: {statistics.median(theirs) / statistics.median(our_s):.1f}×")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::l5::{EMPTY_PRICE_E6, LEVELS};
 use crate::ladder::{
     BUY_EVENT, DEPTH_CLEAR_EVENT, EXCH_EVENT, EventRow, LOCAL_EVENT, Ladder, SELL_EVENT, Side,
-    Stamps, TRADE_EVENT, append,
+    Stamps, TRADE_EVENT, append, settle,
 };
 
 /// Orders after every event.
@@ -284,6 +284,7 @@ impl Walk<'_> {
             local_order_agrees &= local_ns >= last_local_ns;
             last_local_ns = local_ns;
         }
+        settle();
         Ok((rows, local_order_agrees))
     }
 
