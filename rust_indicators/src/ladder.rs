@@ -83,18 +83,21 @@ impl<const SIGN: i64> Ladder<SIGN> {
     /// Emit the levels whose volume is not the known one. None if a level's volume is not positive.
     #[inline]
     pub fn show(&mut self, side: &Side, stamps: Stamps, rows: &mut Vec<EventRow>) -> Option<()> {
+        // Collected as bits first: which levels change cannot be guessed, and a branch for each would often be wrong.
+        let (mut changed, mut refused) = (0u32, false);
         for level in 0..LEVELS {
-            let (price, volume) = (side.prices[level], side.volumes[level]);
-            if price == EMPTY_PRICE_E6 {
-                continue;
-            }
-            if volume <= 0 {
-                return None;
-            }
-            if volume != self.volumes[level] {
-                self.volumes[level] = volume;
-                push_depth::<SIGN>(price, volume, stamps, rows);
-            }
+            let (there, volume) = (side.prices[level] != EMPTY_PRICE_E6, side.volumes[level]);
+            refused |= there & (volume <= 0);
+            changed |= u32::from(there & (volume != self.volumes[level])) << level;
+        }
+        if refused {
+            return None;
+        }
+        while changed != 0 {
+            let level = changed.trailing_zeros() as usize;
+            self.volumes[level] = side.volumes[level];
+            push_depth::<SIGN>(side.prices[level], side.volumes[level], stamps, rows);
+            changed &= changed - 1;
         }
         Some(())
     }
