@@ -4,6 +4,7 @@ pub mod continuity;
 pub mod fixed_point;
 pub mod hft;
 pub mod l5;
+pub mod ladder;
 #[cfg(feature = "python")]
 pub mod python;
 pub mod record;
