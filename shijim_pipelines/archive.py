@@ -24,8 +24,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rust_indicators import SegmentReader, multiset_hash, read_footer
+from rust_indicators import multiset_hash, read_footer
 from shijim_live.events import ABSENT_I64, UnknownRecord
+from shijim_live.record import wal
 from shijim_live.store import schema
 from shijim_live.store.parquet import parquet_path, parquet_writer, replace_durably, stored_rows
 from shijim_pipelines.placement import SESSIONS, Placed, Placement, Unplaceable
@@ -85,11 +86,11 @@ def archive_all(
     day: date | None = None,
     progress: Callable[[Path, int, int], None] | None = None,
 ) -> Archived:
-    """Every sealed segment under `wal_dir`. `day` keeps those with events of that trading day.
+    """Every sealed segment under `wal_dir`, or the one file it is. `day` keeps those with events of that trading day.
 
-    `progress(path, done, total)` is called before each segment. Raises ArchiveFailed.
+    `progress(path, done, total)` is called before each segment. Raises ArchiveFailed, WalError.
     """
-    paths = sorted(wal_dir.rglob("*.wal"))
+    paths = wal.segment_paths(wal_dir)
     done: list[ArchivedSegment] = []
     skipped: list[Skipped] = []
     for number, path in enumerate(paths):
@@ -112,7 +113,7 @@ def archive_segment(path: Path, archive_dir: Path) -> ArchivedSegment | Skipped:
         footer = read_footer(path)
         if footer is None:
             return Skipped(path, "not sealed: still being written, or its recorder died (the next start repairs it)")
-        reader = SegmentReader(path)
+        reader, _ = wal.open_segment(path)
     except ValueError as error:
         return Skipped(path, str(error))
     header = orjson.loads(reader.header)

@@ -15,6 +15,7 @@ from typing import Any, Final
 from rust_indicators import read_footer
 from shijim_live.calendar import Market, next_trading_day, previous_trading_day, require_trading_day, session_bounds
 from shijim_live.events import ABSENT_I64, TEXT_BYTES, Kind
+from shijim_live.record import wal
 from shijim_live.store import schema
 from shijim_live.store.parquet import parquet_path, stored_rows
 from shijim_pipelines.archive import MANIFESTS, read_manifest
@@ -46,7 +47,7 @@ class _Outage:
     reason: str
 
 
-def audit_day(archive_dir: Path, day: date, wal_dir: Path | None = None) -> GapReport:
+def audit_day(archive_dir: Path, wal_dir: Path | None, day: date) -> GapReport:
     """Judges what is archived of `day`; with `wal_dir`, also says which sealed segments are not archived yet.
 
     Raises NotATradingDay, NoData, and whatever reading the archive raises.
@@ -104,9 +105,9 @@ def _segments(archive_dir: Path, day: date) -> tuple[list[Manifest], list[str]]:
 
 
 def _not_archived(archive_dir: Path, wal_dir: Path | None) -> list[Path]:
-    if wal_dir is None:
+    if wal_dir is None or not wal_dir.exists():
         return []
-    paths = sorted(wal_dir.rglob("*.wal"))
+    paths = wal.segment_paths(wal_dir)
     return [path for path in paths if read_manifest(archive_dir, path.stem) is None and read_footer(path) is not None]
 
 
