@@ -24,8 +24,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rust_indicators import SegmentReader, multiset_hash, read_footer
-from shijim_live.events import ABSENT_I64, UnknownRecord
+from rust_indicators import multiset_hash, read_footer
+from shijim_live.events import ABSENT_I64, RECORD_BYTES, UnknownRecord
+from shijim_live.record import wal
 from shijim_live.store import schema
 from shijim_live.store.parquet import parquet_path, parquet_writer, replace_durably, stored_rows
 from shijim_pipelines.placement import SESSIONS, Placed, Placement, Unplaceable
@@ -79,17 +80,38 @@ class _Staged:
     rows: int
 
 
+class MissingSequences:
+    """Numbers a run gave out that its segment does not have: events lost with a corrupt block."""
+
+    def __init__(self, first: int) -> None:
+        self._next = first
+        self._ranges: list[list[int]] = []
+
+    def see(self, records: bytes) -> None:
+        """Records in order of sequence, which has no holes in a sound segment."""
+        sequences = np.frombuffer(records, np.int64)[1 :: RECORD_BYTES // 8]
+        before = np.concatenate([[self._next - 1], sequences[:-1]])
+        for at in np.flatnonzero(sequences != before + 1).tolist():
+            self._ranges.append([int(before[at]) + 1, int(sequences[at]) - 1])
+        self._next = int(sequences[-1]) + 1
+
+    def until(self, last: int) -> list[list[int]]:
+        """[first, last] of each hole, the segment ending at `last`."""
+        end = [[self._next, last]] if self._next <= last else []
+        return self._ranges + end
+
+
 def archive_all(
     wal_dir: Path,
     archive_dir: Path,
     day: date | None = None,
     progress: Callable[[Path, int, int], None] | None = None,
 ) -> Archived:
-    """Every sealed segment under `wal_dir`. `day` keeps those with events of that trading day.
+    """Every sealed segment under `wal_dir`, or the one file it is. `day` keeps those with events of that trading day.
 
-    `progress(path, done, total)` is called before each segment. Raises ArchiveFailed.
+    `progress(path, done, total)` is called before each segment. Raises ArchiveFailed, WalError.
     """
-    paths = sorted(wal_dir.rglob("*.wal"))
+    paths = wal.segment_paths(wal_dir)
     done: list[ArchivedSegment] = []
     skipped: list[Skipped] = []
     for number, path in enumerate(paths):
@@ -112,26 +134,27 @@ def archive_segment(path: Path, archive_dir: Path) -> ArchivedSegment | Skipped:
         footer = read_footer(path)
         if footer is None:
             return Skipped(path, "not sealed: still being written, or its recorder died (the next start repairs it)")
-        reader = SegmentReader(path)
+        reader, _ = wal.open_segment(path)
     except ValueError as error:
         return Skipped(path, str(error))
     header = orjson.loads(reader.header)
     with _staging(archive_dir, path.stem) as folder:
         chunks = iter(lambda: reader.read(CHUNK_RECORDS), b"")
         try:
-            staged, fingerprint = write_tables(chunks, header, folder)
+            staged, fingerprint, missing = write_tables(chunks, header, folder)
         except (Unplaceable, UnknownRecord) as error:
             raise ArchiveFailed(f"{path}: {error}") from error
         _verify(path, staged, fingerprint)
+        sealed = orjson.loads(footer)
         manifest = header | {
-            "footer": orjson.loads(footer),
+            "footer": sealed,
             "records": fingerprint[0],
             "multiset_sum": f"{fingerprint[1]:016x}",
             "problems": [_problem(*problem) for problem in reader.problems],
-            "sequence_range": list(reader.ranges[:2]),
+            "missing_sequences": missing.until(sealed["last_sequence"]),
             "files": [_file_facts(file) for file in staged],
         }
-        if not reader.problems and fingerprint != _footer_fingerprint(manifest["footer"]):
+        if not reader.problems and fingerprint != _footer_fingerprint(sealed):
             raise ArchiveFailed(
                 f"{path}: its records are not those its footer was sealed with. Run: shijim-live verify"
             )
@@ -141,15 +164,17 @@ def archive_segment(path: Path, archive_dir: Path) -> ArchivedSegment | Skipped:
 
 def write_tables(
     chunks: Iterable[bytes], header: dict[str, Any], folder: Path
-) -> tuple[list[_Staged], tuple[int, int]]:
-    """Chunks of whole records → Parquet files in `folder`, and (count, multiset sum) of the records."""
+) -> tuple[list[_Staged], tuple[int, int], MissingSequences]:
+    """Chunks of whole records → Parquet files in `folder`, (count, multiset sum) of the records, what is missing."""
     created_ns = header.get("created_ns") or ABSENT_I64
     placement = Placement(created_ns)
     writers: dict[tuple[str, date], pq.ParquetWriter] = {}
     staged: dict[tuple[str, date], _Staged] = {}
+    missing = MissingSequences(header["first_sequence"])
     count = total = 0
     try:
         for chunk in chunks:
+            missing.see(chunk)
             chunk_count, chunk_sum = multiset_hash(chunk)
             count, total = count + chunk_count, (total + chunk_sum) & _U64
             for placed in placement.place(chunk):
@@ -163,7 +188,7 @@ def write_tables(
     finally:
         for writer in writers.values():
             writer.close()
-    return [staged[key] for key in sorted(staged)], (count, total)
+    return [staged[key] for key in sorted(staged)], (count, total), missing
 
 
 def placed_table(placed: Placed, header: dict[str, Any]) -> pa.Table:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from rust_indicators import read_footer
 from shijim_live.calendar import Market, next_trading_day, previous_trading_day, require_trading_day, session_bounds
 from shijim_live.events import ABSENT_I64, TEXT_BYTES, Kind
+from shijim_live.record import wal
 from shijim_live.store import schema
 from shijim_live.store.parquet import parquet_path, stored_rows
 from shijim_pipelines.archive import MANIFESTS, read_manifest
@@ -46,7 +47,7 @@ class _Outage:
     reason: str
 
 
-def audit_day(archive_dir: Path, day: date, wal_dir: Path | None = None) -> GapReport:
+def audit_day(archive_dir: Path, wal_dir: Path | None, day: date) -> GapReport:
     """Judges what is archived of `day`; with `wal_dir`, also says which sealed segments are not archived yet.
 
     Raises NotATradingDay, NoData, and whatever reading the archive raises.
@@ -104,9 +105,9 @@ def _segments(archive_dir: Path, day: date) -> tuple[list[Manifest], list[str]]:
 
 
 def _not_archived(archive_dir: Path, wal_dir: Path | None) -> list[Path]:
-    if wal_dir is None:
+    if wal_dir is None or not wal_dir.exists():
         return []
-    paths = sorted(wal_dir.rglob("*.wal"))
+    paths = wal.segment_paths(wal_dir)
     return [path for path in paths if read_manifest(archive_dir, path.stem) is None and read_footer(path) is not None]
 
 
@@ -204,24 +205,21 @@ def _open_ns(day: date, session: str, futures: bool) -> int:
 
 
 def _sequence_gaps(archive_dir: Path, segments: list[Manifest], waiting: set[str]) -> list[Gap]:
-    """Events the recorder had accepted and numbered, and that are in no segment."""
+    """Events the recorder had accepted and numbered, and that the archive does not have. One run's segments."""
     found = []
     for segment in segments:
-        for problem in segment["problems"]:
-            if problem["count"]:
-                first = problem["first_sequence"]
-                found.append(
-                    _sequence_gap(segment, first, first + problem["count"] - 1, "corrupt_block", problem["message"])
-                )
-        number = segment["segment"]
-        before = read_manifest(archive_dir, f"{segment['run_id']}-{number - 1:04}") if number > 1 else None
-        first = segment["sequence_range"][0]
-        expected = 1 if number == 1 else before["sequence_range"][1] + 1 if before else None
-        missing_key = f"{segment['run_id']}-{number - 1:04}"
-        if expected is None:
-            cause = "not_archived" if missing_key in waiting else "segment_missing"
-            found.append(_sequence_gap(segment, ABSENT_I64, first - 1, cause, f"segment {missing_key} is not archived"))
-        elif expected < first and not any(p["first_sequence"] == expected and p["count"] for p in segment["problems"]):
+        for first, last in segment["missing_sequences"]:
+            message = next((problem["message"] for problem in segment["problems"]), "the segment does not have them")
+            found.append(_sequence_gap(segment, first, last, "corrupt_block", message))
+        number, first = segment["segment"], segment["first_sequence"]
+        key = f"{segment['run_id']}-{number - 1:04}"
+        before = read_manifest(archive_dir, key) if number > 1 else None
+        if number > 1 and before is None:
+            cause = "not_archived" if key in waiting else "segment_missing"
+            found.append(_sequence_gap(segment, ABSENT_I64, first - 1, cause, f"segment {key} is not archived"))
+            continue
+        expected = before["footer"]["last_sequence"] + 1 if before else 1
+        if expected < first:
             found.append(_sequence_gap(segment, expected, first - 1, "segment_missing", "no segment has them"))
     return found
 
