@@ -33,7 +33,8 @@ def rows(effort: Effort) -> list[Row]:
     beside_mb, events = (many - ring) / 2**20, effort.replays * len(blob) // RECORD_BYTES
     return [
         Row(f"record --broker replay of {events / 1e6:.1f} M events, peak memory beside the ring",
-            f"{beside_mb:.0f} MB", f"ring {ring / 2**20:.0f} MB", "–", f"≤ {BESIDE_RING_MB_MAX} MB", beside_mb <= BESIDE_RING_MB_MAX),
+            f"{beside_mb:.0f} MB", f"ring {ring / 2**20:.0f} MB", "–", f"≤ {BESIDE_RING_MB_MAX} MB",
+            beside_mb <= BESIDE_RING_MB_MAX),
         Row(f"… growth from 1 to {effort.replays} days replayed", f"{(many - few) / 2**20:.1f} MB"),
         _import_row(),
     ]  # fmt: skip
