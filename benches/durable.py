@@ -17,7 +17,7 @@ from benches.simulated import EVENTS_PER_SECOND
 from rust_indicators import RingReader
 
 SYNCS = 300  # bare appends a round
-PREWRITTEN_BYTES = 4 << 20  # as the log does: a sync changes contents only, not the file's size
+PREWRITTEN_BYTES = 4 << 20  # a sync then changes contents only: the least a commit can cost
 ALLOWED_MS, ALLOWED_SYNCS = 1.0, 3.0
 SAMPLE_SECONDS = 0.00002
 
