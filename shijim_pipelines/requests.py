@@ -150,7 +150,10 @@ def _judged(
 
 def _contract(traded: Instrument, trades: pa.Table, books: pa.Table) -> Contract:
     """Units of the instrument. A stock's tick depends on its price: the smallest of the day divides the others."""
-    prices = [trades["price_e6"], *(books[f"{side}_price_e6_{level}"] for side in ("bid", "ask") for level in (1, LEVELS))]
+    prices = [
+        trades["price_e6"],
+        *(books[f"{side}_price_e6_{level}"] for side in ("bid", "ask") for level in (1, LEVELS)),
+    ]
     lowest = min(value for column in prices if (value := pc.min(column).as_py()) is not None)
     market_order = 0  # a level at price 0 is a market order, and every tick divides it
     tick_e6 = tick_size_e6(traded, max(lowest, 1)) if lowest != market_order else tick_size_e6(traded, 1)
