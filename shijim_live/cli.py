@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import signal
 import sys
@@ -116,12 +117,12 @@ def _record_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--day", type=_day, help="simulated: the trading day, YYYY-MM-DD")
     verb.add_argument("--seed", type=int, default=1, help="simulated: same seed, same day (default 1)")
     verb.add_argument("--events", type=_positive, help="simulated: about how many events (default 300000)")
-    verb.add_argument("--restart-outage", type=float, default=DEFAULT_OUTAGE_SECONDS, metavar="SECONDS",
-                      help=f"simulated: how long a restarted recorder was away (default {DEFAULT_OUTAGE_SECONDS})")  # fmt: skip
+    away = f"simulated: how long a restarted recorder was away (default {DEFAULT_OUTAGE_SECONDS})"
+    verb.add_argument("--restart-outage", type=float, default=DEFAULT_OUTAGE_SECONDS, metavar="SECONDS", help=away)
     verb.add_argument("--from", dest="source", type=Path, metavar="PATH", help="replay: a wal folder or segment")
     verb.add_argument("--speed", type=_speed, default="max", help="multiple of real time, or max (default)")
-    verb.add_argument("--durability", choices=("sync", "write"), default="sync",
-                      help="sync: fdatasync before an event is acknowledged (default); write: trust the kernel")  # fmt: skip
+    durable = "sync: fdatasync before an event is acknowledged (default); write: trust the kernel"
+    verb.add_argument("--durability", choices=("sync", "write"), default="sync", help=durable)
     verb.add_argument("--metrics-port", type=int, help="base port of /metrics, 0 = off (SHIJIM_METRICS_PORT)")
     verb.add_argument("--quiet", action="store_true", help="no progress, only the summary")
 
@@ -257,8 +258,6 @@ def _replayed(arguments: argparse.Namespace, settings: Settings) -> tuple[Record
 
 def _run_id_of(what: str) -> str:
     """The same simulated run has the same identity, so that the same seed gives the same events."""
-    import hashlib
-
     return hashlib.sha256(what.encode()).hexdigest()[:16]
 
 
@@ -321,8 +320,8 @@ def _summary(recording: Recording, plan: RecordPlan, seconds: float) -> str:
     ended = "the feed ended" if recording.complete else "stopped"
     lines += [
         f"recorded {recording.accepted:,} events, {recording.durable:,} durable, in {seconds:.1f} s: {ended}",
-        f"  {counters['lots_missing']:,} lots missing in {counters['gaps']:,} gaps, {counters['duplicates']:,} duplicates, "
-        f"{counters['quarantined']:,} quarantined",
+        f"  {counters['lots_missing']:,} lots missing in {counters['gaps']:,} gaps, "
+        f"{counters['duplicates']:,} duplicates, {counters['quarantined']:,} quarantined",
         f"  run {recording.run_id} in {plan.wal_dir}: {counters['segments']:,} segments, "
         f"{counters['log_bytes'] / 2**20:.1f} MiB, {counters['log_bytes'] / max(1, recording.durable):.0f} B/event",
     ]
@@ -349,7 +348,9 @@ def run_verify(arguments: argparse.Namespace) -> int:
                 segment = wal.examine(path)
             except wal.WalError as error:
                 worst = wal.Soundness.UNREADABLE
-                print(orjson.dumps({"path": path, "error": str(error)}, default=str).decode() if arguments.json else error)
+                print(
+                    orjson.dumps({"path": path, "error": str(error)}, default=str).decode() if arguments.json else error
+                )
                 continue
             found = wal.Soundness.SOUND if _being_written(segment) else segment.soundness
             worst = max(worst, found)

@@ -1,6 +1,6 @@
 """The vocabulary: Trade, Book, Status, and the 256-byte record each travels in. No I/O, imports nothing of ours.
 
-`rust_indicators/src/record.rs` is the twin; `tests/test_events.py` pins both layouts field by field.
+`rust_indicators/src/record.rs` is the twin; `tests/test_rust_layout.py` pins both: every field and every number.
 
 Schema versions (a reader refuses one it does not know):
   1  first layout: header 56 B, body 200 B
@@ -375,7 +375,8 @@ BROKER_FLAGS: Final = {
     BrokerClass.BIDASK_FOP_V1: ("simtrade",),
 }
 
-_EPOCH_TAIPEI: Final = datetime(1970, 1, 1, 8)  # the epoch on Taipei's wall clock, which has no summer time
+# The epoch on Taipei's wall clock, which has no summer time.
+_EPOCH_TAIPEI: Final = datetime(1970, 1, 1, 8)  # noqa: DTZ001 - the broker's stamps are naive
 
 
 def to_broker_dict(event: Trade | Book) -> dict[str, object]:

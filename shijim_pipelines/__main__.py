@@ -1,7 +1,27 @@
-"""`python -m shijim_pipelines` is `shijim`."""
+"""The command `shijim`, also `python -m shijim_pipelines`. Not the verbs: those are in `cli.py`.
+
+A base install is the live host and has none of the batch half's packages: that is said in one line.
+"""
 
 import sys
 
-from shijim_pipelines.cli import main
+EXIT_FAILED = 4
 
-sys.exit(main())
+
+def main() -> int:
+    """Runs one verb; returns the exit code."""
+    try:
+        from shijim_pipelines.cli import main as run
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("shijim"):
+            raise
+        print(
+            f"shijim: the package {error.name} is missing; the batch half needs an extra: pip install 'shijim[lake]'",
+            file=sys.stderr,
+        )
+        return EXIT_FAILED
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

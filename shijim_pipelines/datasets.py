@@ -330,8 +330,10 @@ def read_contract(meta: Path) -> tuple[Contract, str]:
     """Units and content hash of the dataset that the meta file describes."""
     try:
         fields = orjson.loads(meta.read_bytes())
-        contract = fields["contract"]
-        units = Contract(contract["tick_size_e6"], contract["lot_size"], contract["contract_size"])
-        return units, str(fields["content_sha256"])
+        units = [fields["contract"][name] for name in ("tick_size_e6", "lot_size", "contract_size")]
+        sha256 = str(fields["content_sha256"])
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise InvalidDataset(f"{meta}: not a dataset's meta file ({error!r}). {REBUILD}") from error
+    if not all(isinstance(unit, int) and unit > 0 for unit in units):
+        raise InvalidDataset(f"{meta}: contract units {units} are not positive integers. {REBUILD}")
+    return Contract(*units), sha256

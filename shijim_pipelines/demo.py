@@ -74,7 +74,10 @@ def _summary(folder: Path, day: date, symbol: str, npz: Path, seconds: float) ->
     report = orjson.loads(report_path.read_bytes())
     manifests = [orjson.loads(path.read_bytes()) for path in folder.glob("archive/segments/*.json")]
     gaps = report["gaps"]
-    lots = {cause: sum(gap["lots"] or 0 for gap in gaps if gap["cause"] == cause) for cause in {gap["cause"] for gap in gaps}}
+    lots = {
+        cause: sum(gap["lots"] or 0 for gap in gaps if gap["cause"] == cause)
+        for cause in {gap["cause"] for gap in gaps}
+    }
     worst = sorted((gap for gap in gaps if gap["lots"]), key=lambda gap: -gap["lots"])[:3]
     missing = ", ".join(f"{count:,} by {cause.replace('_', ' ')}" for cause, count in sorted(lots.items()) if count)
     lines = [
@@ -91,7 +94,7 @@ def _summary(folder: Path, day: date, symbol: str, npz: Path, seconds: float) ->
         "what to type next (. .venv/bin/activate first):",
         f"  shijim-live cat {folder}/wal --symbol {symbol} --kind trade --limit 3",
         f'  shijim query --data-dir {folder} "SELECT code, count() AS trades, sum(volume) AS lots FROM ticks '
-        "WHERE lane = 1 GROUP BY code ORDER BY lots DESC\"",
+        'WHERE lane = 1 GROUP BY code ORDER BY lots DESC"',
         f"  shijim audit --data-dir {folder} --day {day} --json",
         "  shijim-live record --help",
     ]

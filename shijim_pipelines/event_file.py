@@ -50,7 +50,7 @@ def write_npz(path: Path, rows: Rows) -> None:
     member.create_system = 3
     member.external_attr = 0o644 << 16
     with zipfile.ZipFile(path, "w") as archive, archive.open(member, "w", force_zip64=True) as stream:
-        np.lib.format.write_array(stream, rows, allow_pickle=False)  # type: ignore[no-untyped-call]
+        np.lib.format.write_array(stream, rows, allow_pickle=False)
 
 
 def validate_npz(path: Path) -> Rows:

@@ -115,8 +115,8 @@ def describe(report: GapReport) -> str:
     lines += [f"… and {len(worst) - SHOWN_MAX} more streams"] if len(worst) > SHOWN_MAX else []
     if report.gaps:
         largest = sorted(report.gaps, key=lambda gap: (-gap.lots, gap.start_ns, gap.symbol))
-        names = ("what", "code", "lane", "from", "to", "lots", "cause", "reason")
-        lines += ["", *_table(names, [_gap_line(gap) for gap in largest[:SHOWN_MAX]])]
+        columns = ("what", "code", "lane", "from", "to", "lots", "cause", "reason")
+        lines += ["", *_table(columns, [_gap_line(gap) for gap in largest[:SHOWN_MAX]])]
         lines += [f"… and {len(largest) - SHOWN_MAX} more"] if len(largest) > SHOWN_MAX else []
     if report.notes:
         lines += ["", *(f"note: {note}" for note in report.notes)]

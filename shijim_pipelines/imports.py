@@ -1,7 +1,7 @@
 """`shijim import`: foreign recordings as segments of our log, labelled with their source. Not an archive, not a feed.
 
-What a format cannot know is absent (receive time, `total_volume`), what is inferred is marked. The run's identity is the
-hash of the file's content: importing the same file again changes nothing.
+What a format cannot know is absent (receive time, `total_volume`), what is inferred is marked. The run's identity is
+the hash of the file's content: importing the same file again changes nothing.
 """
 
 from __future__ import annotations
@@ -218,7 +218,8 @@ def _l5_records(code: str, books: np.ndarray[Any, Any], trades: np.ndarray[Any, 
     place = np.concatenate([books[:, 0], trades[:, 0]])
     raw = f"V{RECORD_BYTES}"
     merged = np.concatenate([book_rows.view(raw), trade_rows.view(raw)])
-    return merged[np.argsort(place, kind="stable")]
+    records: Rows = merged[np.argsort(place, kind="stable")]
+    return records
 
 
 def _blank(table: str, layout: tuple[tuple[str, str, int], ...], count: int, kind: Kind) -> Rows:
@@ -265,7 +266,8 @@ def _quarantined(number: int, line: bytes, error: Exception) -> list[bytes]:
     data = text.encode("ascii", "replace").decode()
     parts = [data[at : at + 168] for at in range(0, len(data), 168)]
     return [
-        encode(Status(kind=Kind.QUARANTINE, part=part, parts=len(parts), text=chunk)) for part, chunk in enumerate(parts)
+        encode(Status(kind=Kind.QUARANTINE, part=part, parts=len(parts), text=chunk))
+        for part, chunk in enumerate(parts)
     ]
 
 
@@ -300,7 +302,7 @@ _TRADE_COUNTS = ("bid_side_total_vol", "ask_side_total_vol", "bid_side_total_cnt
 
 
 def _stream_trade(line: dict[str, Any], extras: dict[str, Any], common: dict[str, Any]) -> Trade:
-    fields: dict[str, int] = {}
+    fields: dict[str, Any] = {}
     oversize: list[tuple[str, str]] = []
     for ours, theirs in _TRADE_PRICES.items():
         _put_price(fields, oversize, ours, extras.get(theirs))

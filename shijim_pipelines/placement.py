@@ -97,7 +97,7 @@ class Placement:
         """Unknown times taken from the record before, at the start from the one after."""
         places = np.where(known, np.arange(len(when)), -1)
         places = np.maximum.accumulate(places)
-        filled = when[np.maximum(places, 0)]
+        filled: Int64s = when[np.maximum(places, 0)]
         if places[0] < 0:
             if self._last_ns == ABSENT_I64 and not known.any():
                 raise Unplaceable("no record says when it happened: neither exchange nor receive time is believable")
@@ -134,7 +134,8 @@ def is_futures(rows: Rows) -> Bools:
 
 
 def _book_payload(rows: Rows, index: int) -> bytes:
-    return int(rows["exchange_ns"][index]).to_bytes(8, "little", signed=True) + rows[index].tobytes()[HEADER_BYTES:]
+    body: bytes = rows[index].tobytes()[HEADER_BYTES:]
+    return int(rows["exchange_ns"][index]).to_bytes(8, "little", signed=True) + body
 
 
 def _believable(stamps: Int64s) -> Bools:
@@ -151,7 +152,8 @@ def _place_minutes(keys: Int64s) -> tuple[NDArray[np.int32], NDArray[np.int32], 
         place = np.cumsum(present, dtype=np.int32) - 1
         inverse = place[keys - first]
     else:
-        distinct, inverse = np.unique(keys, return_inverse=True)
+        distinct, order = np.unique(keys, return_inverse=True)
+        inverse = order.astype(np.int32)
     days = np.empty(len(distinct), np.int32)
     sessions = np.empty(len(distinct), np.int32)
     outside = np.empty(len(distinct), bool)

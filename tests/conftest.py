@@ -1,6 +1,22 @@
-"""What every test shares: Hypothesis without deadlines and with the same examples on every run."""
+"""What every test shares: Hypothesis without deadlines, the same examples on every run, and no quiet skip."""
 
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("shijim", deadline=None, derandomize=True)
 settings.load_profile("shijim")
+
+REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where the real data is, a test that says it is absent looked in the wrong place: that is a failure."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and REAL_DATA.is_dir():
+        report.outcome = "failed"
+        report.longrepr = f"skipped although {REAL_DATA} is there: {report.longrepr}"
+    return report

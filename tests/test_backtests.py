@@ -94,6 +94,10 @@ def test_an_unsound_dataset_never_reaches_the_engine(files: DatasetFiles, tmp_pa
         run_backtest(tmp_path / "TXFD6.npz", files.meta, Quoting())
     with pytest.raises(InvalidDataset, match="not a dataset's meta file"):
         run_backtest(files.npz, tmp_path / "absent.meta.json", Quoting())
+    meta = tmp_path / "TXFD6.meta.json"
+    meta.write_bytes(files.meta.read_bytes().replace(b'"lot_size": 1', b'"lot_size": 0'))
+    with pytest.raises(InvalidDataset, match="are not positive integers"):
+        run_backtest(files.npz, meta, Quoting())
 
 
 def test_an_engine_that_stops_early_is_a_failure(tmp_path: Path) -> None:

@@ -3,38 +3,15 @@
 use std::fmt;
 
 use crate::l5::{EMPTY_PRICE_E6, LEVELS};
+use crate::ladder::{
+    BUY_EVENT, DEPTH_CLEAR_EVENT, EXCH_EVENT, EventRow, LOCAL_EVENT, Ladder, SELL_EVENT, Side, Stamps, TRADE_EVENT,
+    append, settle,
+};
 
-pub const EXCH_EVENT: u64 = 1 << 31;
-pub const LOCAL_EVENT: u64 = 1 << 30;
-pub const BUY_EVENT: u64 = 1 << 29;
-pub const SELL_EVENT: u64 = 1 << 28;
-pub const DEPTH_EVENT: u64 = 1;
-pub const TRADE_EVENT: u64 = 2;
-pub const DEPTH_CLEAR_EVENT: u64 = 3;
-
-const BOTH_AXES: u64 = EXCH_EVENT | LOCAL_EVENT;
 /// Orders after every event.
 const LAST: (i64, i64) = (i64::MAX, i64::MAX);
 /// A depth-heavy day has about 3.5 rows a book; reserving four avoids moving the rows while they grow.
 const ROWS_PER_BOOK: usize = 4;
-
-/// One row as hftbacktest maps it from memory (64 bytes, little endian).
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct EventRow {
-    pub ev: u64,
-    /// ns since the epoch UTC, as is `local_ts`.
-    pub exch_ts: i64,
-    pub local_ts: i64,
-    pub px: f64,
-    /// Absolute size of a level (0 = gone), or traded size.
-    pub qty: f64,
-    pub order_id: u64,
-    pub ival: i64,
-    pub fval: f64,
-}
-
-const _: () = assert!(size_of::<EventRow>() == 64);
 
 /// Columns of books of one code and lane, sorted by sequence; prices × 10⁶, best level first.
 #[derive(Clone, Copy)]
@@ -103,7 +80,14 @@ impl std::error::Error for BuildError {}
 
 /// Build the rows. Exchange rows come stable by `exch_ts` (trades before depth rows of the same stamp), local rows
 /// stable by `local_ts`; an event whose place agrees on both axes is one row, otherwise two.
-pub fn build(books: BookColumns<'_>, trades: TradeColumns<'_>, starts: SessionStarts<'_>) -> Result<Built, BuildError> {
+///
+/// `storage` is an earlier `Built::rows` whose memory may be used again, or an empty vector.
+pub fn build(
+    books: BookColumns<'_>,
+    trades: TradeColumns<'_>,
+    starts: SessionStarts<'_>,
+    storage: Vec<EventRow>,
+) -> Result<Built, BuildError> {
     check(&books, &trades, &starts)?;
     let local_shift_ns = shift_ns(&[(books.local_ns, books.exchange_ns), (trades.local_ns, trades.exchange_ns)]);
     let on_exchange = Walk {
@@ -115,7 +99,7 @@ pub fn build(books: BookColumns<'_>, trades: TradeColumns<'_>, starts: SessionSt
         book_order: stable_order(None, books.exchange_ns),
         trade_order: stable_order(None, trades.exchange_ns),
     };
-    let (exchange_rows, local_order_agrees) = on_exchange.rows()?;
+    let (exchange_rows, local_order_agrees) = on_exchange.rows(storage)?;
     if local_order_agrees {
         return Ok(Built { rows: exchange_rows, local_shift_ns });
     }
@@ -128,7 +112,7 @@ pub fn build(books: BookColumns<'_>, trades: TradeColumns<'_>, starts: SessionSt
         // Books overtook each other on the way: each axis needs the differences in its own order.
         let trade_order = stable_order(on_exchange.trade_order.as_deref(), trades.local_ns);
         let primary = [books.local_ns, trades.local_ns, starts.local_ns];
-        Walk { primary, book_order, trade_order, ..on_exchange }.rows()?.0
+        Walk { primary, book_order, trade_order, ..on_exchange }.rows(Vec::new())?.0
     };
     Ok(Built { rows: merge_axes(&exchange_rows, &local_rows), local_shift_ns })
 }
@@ -175,6 +159,28 @@ fn same_order(left: &Option<Vec<u32>>, right: &Option<Vec<u32>>, count: usize) -
     (0..count).all(|index| at(left, index) == at(right, index))
 }
 
+/// An empty vector for `capacity` rows, in `storage` if it is large enough.
+fn emptied(mut storage: Vec<EventRow>, capacity: usize) -> Vec<EventRow> {
+    storage.clear();
+    if storage.capacity() < capacity {
+        storage = Vec::with_capacity(capacity);
+        advise_huge_pages(&storage);
+    }
+    storage
+}
+
+/// Ask the kernel for large pages under rows yet to be written: first touches of small ones cost more than the rows.
+fn advise_huge_pages(rows: &Vec<EventRow>) {
+    const PAGE_BYTES: usize = 4096;
+    let start = (rows.as_ptr() as usize).next_multiple_of(PAGE_BYTES);
+    let end = (rows.as_ptr() as usize + rows.capacity() * size_of::<EventRow>()) & !(PAGE_BYTES - 1);
+    if start < end {
+        // SAFETY: the range lies within the vector's own allocation, and this advice changes no content. If it is
+        // refused the pages stay small, so that the answer does not matter.
+        unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_HUGEPAGE) };
+    }
+}
+
 /// One pass over books and trades along one time axis.
 struct Walk<'a> {
     books: BookColumns<'a>,
@@ -189,12 +195,12 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// The rows, and whether their local stamps never fall: then they are in order on both axes.
-    fn rows(&self) -> Result<(Vec<EventRow>, bool), BuildError> {
+    fn rows(&self, storage: Vec<EventRow>) -> Result<(Vec<EventRow>, bool), BuildError> {
         let (books, trades) = (self.books.exchange_ns.len(), self.trades.exchange_ns.len());
         let start_stamps = self.primary[2];
         let capacity = books * ROWS_PER_BOOK + trades + start_stamps.len() + 4 * LEVELS;
-        let mut rows = Vec::with_capacity(capacity);
-        let mut ladders = [Ladder::new(1), Ladder::new(-1)];
+        let mut rows = emptied(storage, capacity);
+        let (mut bids, mut asks) = (Ladder::default(), Ladder::default());
         let at = |order: &Option<Vec<u32>>, place: usize| match order {
             Some(order) => order.get(place).map_or(place, |&index| index as usize),
             None => place,
@@ -207,7 +213,7 @@ impl Walk<'_> {
             let trade_key = if trade < trades { self.key(1, trade_at) } else { LAST };
             while start < start_stamps.len() && start_stamps[start] <= book_key.0.min(trade_key.0) {
                 self.push_clear(start, &mut rows);
-                ladders = [Ladder::new(1), Ladder::new(-1)];
+                (bids, asks) = (Ladder::default(), Ladder::default());
                 start += 1;
             }
             // Queue models take traded volume off before the level's new size: the trade comes first.
@@ -216,13 +222,14 @@ impl Walk<'_> {
                 trade += 1;
                 self.trades.local_ns[trade_at]
             } else {
-                self.push_book(book_at, &mut ladders, &mut rows)?;
+                self.push_book(book_at, &mut bids, &mut asks, &mut rows)?;
                 book += 1;
                 self.books.local_ns[book_at]
             };
             local_order_agrees &= local_ns >= last_local_ns;
             last_local_ns = local_ns;
         }
+        settle();
         Ok((rows, local_order_agrees))
     }
 
@@ -233,161 +240,41 @@ impl Walk<'_> {
     }
 
     fn push_clear(&self, start: usize, rows: &mut Vec<EventRow>) {
-        let (exch_ts, local_ts) = (self.starts.exchange_ns[start], self.starts.local_ns[start] + self.local_shift_ns);
-        rows.push(row(DEPTH_CLEAR_EVENT, exch_ts, local_ts, 0, 0));
+        let local_ts = self.starts.local_ns[start] + self.local_shift_ns;
+        let stamps = Stamps { exch_ts: self.starts.exchange_ns[start], local_ts };
+        append(rows, DEPTH_CLEAR_EVENT, stamps, 0, 0);
     }
 
+    #[inline]
     fn push_trade(&self, index: usize, rows: &mut Vec<EventRow>) {
         let trades = &self.trades;
         let side = [0, BUY_EVENT, SELL_EVENT][usize::from(trades.side[index])];
         let local_ts = trades.local_ns[index] + self.local_shift_ns;
-        let (price_e6, volume) = (trades.price_e6[index], trades.volume[index]);
-        rows.push(row(TRADE_EVENT | side, trades.exchange_ns[index], local_ts, price_e6, volume));
+        let stamps = Stamps { exch_ts: trades.exchange_ns[index], local_ts };
+        append(rows, TRADE_EVENT | side, stamps, trades.price_e6[index], trades.volume[index]);
     }
 
     #[inline]
-    fn push_book(&self, index: usize, ladders: &mut [Ladder; 2], rows: &mut Vec<EventRow>) -> Result<(), BuildError> {
+    fn push_book(
+        &self,
+        index: usize,
+        bids: &mut Ladder<1>,
+        asks: &mut Ladder<-1>,
+        rows: &mut Vec<EventRow>,
+    ) -> Result<(), BuildError> {
         let books = &self.books;
-        let stamps =
-            Stamps { exch_ts: books.exchange_ns[index], local_ts: books.local_ns[index] + self.local_shift_ns };
-        let [bids, asks] = ladders;
-        let bid_prices = books.bid_price_e6.map(|column| column[index]);
-        let ask_prices = books.ask_price_e6.map(|column| column[index]);
-        let bid_volumes = books.bid_volume.map(|column| column[index]);
-        let ask_volumes = books.ask_volume.map(|column| column[index]);
+        let local_ts = books.local_ns[index] + self.local_shift_ns;
+        let stamps = Stamps { exch_ts: books.exchange_ns[index], local_ts };
+        let gather = |columns: &[&[i64]; LEVELS]| std::array::from_fn(|level| columns[level][index]);
+        let bid = Side { prices: gather(&books.bid_price_e6), volumes: gather(&books.bid_volume) };
+        let ask = Side { prices: gather(&books.ask_price_e6), volumes: gather(&books.ask_volume) };
         let refused = |side| BuildError::Book { index, side };
         // Deletions of both sides first: no transient crossed book that would fill resting orders.
-        let bids_before = bids.reconcile(&bid_prices, stamps, rows).ok_or(refused("bid"))?;
-        let asks_before = asks.reconcile(&ask_prices, stamps, rows).ok_or(refused("ask"))?;
-        let shown = bids.show(bids_before, bid_prices, bid_volumes, stamps, rows);
-        shown.ok_or(refused("bid"))?;
-        asks.show(asks_before, ask_prices, ask_volumes, stamps, rows).ok_or(refused("ask"))
+        bids.reconcile(&bid, stamps, rows).ok_or(refused("bid"))?;
+        asks.reconcile(&ask, stamps, rows).ok_or(refused("ask"))?;
+        bids.show(&bid, stamps, rows).ok_or(refused("bid"))?;
+        asks.show(&ask, stamps, rows).ok_or(refused("ask"))
     }
-}
-
-#[derive(Clone, Copy)]
-struct Stamps {
-    exch_ts: i64,
-    local_ts: i64,
-}
-
-/// What hftbacktest knows of one side: the visible window, and levels that left it downwards.
-struct Ladder {
-    /// +1 bids, −1 asks: `price × sign` is greater for better prices.
-    sign: i64,
-    prices: [i64; LEVELS],
-    /// 0 where the price is empty.
-    volumes: [i64; LEVELS],
-    /// (`price × sign`, volume) of known levels worse than the window, best last.
-    below: Vec<(i64, i64)>,
-}
-
-impl Ladder {
-    fn new(sign: i64) -> Self {
-        Self { sign, prices: [EMPTY_PRICE_E6; LEVELS], volumes: [0; LEVELS], below: Vec::with_capacity(256) }
-    }
-
-    /// Delete every known level that the new window proves gone, move those that left it downwards out of the way,
-    /// and return the known volume of each new level. None if the prices do not get strictly worse.
-    ///
-    /// A window of fewer than five levels shows the whole side, so that nothing can be left below it.
-    #[inline]
-    fn reconcile(&mut self, prices: &[i64; LEVELS], stamps: Stamps, rows: &mut Vec<EventRow>) -> Option<[i64; LEVELS]> {
-        if *prices == self.prices { Some(self.volumes) } else { self.move_window(prices, stamps, rows) }
-    }
-
-    fn move_window(
-        &mut self,
-        prices: &[i64; LEVELS],
-        stamps: Stamps,
-        rows: &mut Vec<EventRow>,
-    ) -> Option<[i64; LEVELS]> {
-        let mut before = [0; LEVELS];
-        let (mut old, mut shown, mut better) = (0, 0, i64::MAX);
-        for (level, &price) in prices.iter().enumerate().filter(|(_, price)| **price != EMPTY_PRICE_E6) {
-            let key = price * self.sign;
-            if key >= better {
-                return None;
-            }
-            (better, shown) = (key, shown + 1);
-            while let Some((known, volume)) = self.peek(&mut old).filter(|&(known, _)| known >= key) {
-                self.drop_peeked(&mut old);
-                if known == key {
-                    before[level] = volume;
-                } else {
-                    self.push_depth(known * self.sign, 0, stamps, rows);
-                }
-            }
-        }
-        while shown < LEVELS
-            && let Some((known, _)) = self.peek(&mut old)
-        {
-            self.drop_peeked(&mut old);
-            self.push_depth(known * self.sign, 0, stamps, rows);
-        }
-        let left = (old..LEVELS).rev().filter(|&level| self.prices[level] != EMPTY_PRICE_E6);
-        self.below.extend(left.map(|level| (self.prices[level] * self.sign, self.volumes[level])));
-        Some(before)
-    }
-
-    /// Best known level not yet compared: of the old window from `old` on, then below it.
-    #[inline]
-    fn peek(&self, old: &mut usize) -> Option<(i64, i64)> {
-        while *old < LEVELS && self.prices[*old] == EMPTY_PRICE_E6 {
-            *old += 1;
-        }
-        if *old < LEVELS {
-            Some((self.prices[*old] * self.sign, self.volumes[*old]))
-        } else {
-            self.below.last().copied()
-        }
-    }
-
-    #[inline]
-    fn drop_peeked(&mut self, old: &mut usize) {
-        if *old < LEVELS {
-            *old += 1;
-        } else {
-            self.below.pop();
-        }
-    }
-
-    /// Emit the levels whose volume changed and remember the window. None if a level's volume is not positive.
-    #[inline]
-    fn show(
-        &mut self,
-        before: [i64; LEVELS],
-        prices: [i64; LEVELS],
-        volumes: [i64; LEVELS],
-        stamps: Stamps,
-        rows: &mut Vec<EventRow>,
-    ) -> Option<()> {
-        self.prices = prices;
-        self.volumes = [0; LEVELS];
-        for level in (0..LEVELS).filter(|&level| prices[level] != EMPTY_PRICE_E6) {
-            if volumes[level] <= 0 {
-                return None;
-            }
-            self.volumes[level] = volumes[level];
-            if volumes[level] != before[level] {
-                self.push_depth(prices[level], volumes[level], stamps, rows);
-            }
-        }
-        Some(())
-    }
-
-    #[inline]
-    fn push_depth(&self, price_e6: i64, volume: i64, stamps: Stamps, rows: &mut Vec<EventRow>) {
-        let side = if self.sign > 0 { BUY_EVENT } else { SELL_EVENT };
-        rows.push(row(DEPTH_EVENT | side, stamps.exch_ts, stamps.local_ts, price_e6, volume));
-    }
-}
-
-/// The one place where a price becomes a float.
-#[inline]
-fn row(ev: u64, exch_ts: i64, local_ts: i64, price_e6: i64, volume: i64) -> EventRow {
-    let (px, qty) = (price_e6 as f64 / 1e6, volume as f64);
-    EventRow { ev: ev | BOTH_AXES, exch_ts, local_ts, px, qty, order_id: 0, ival: 0, fval: 0.0 }
 }
 
 /// Weave rows sorted by exchange stamp and rows sorted by local stamp, as hftbacktest's `correct_event_order` does:
@@ -459,7 +346,7 @@ mod tests {
             exchange_ns: &starts.iter().map(|start| start.0).collect::<Vec<_>>(),
             local_ns: &starts.iter().map(|start| start.1).collect::<Vec<_>>(),
         };
-        build(book_columns, trade_columns, session_starts)
+        build(book_columns, trade_columns, session_starts, Vec::new())
     }
 
     fn told(built: &Built) -> Vec<(u64, i64, i64, f64, f64)> {

@@ -1,7 +1,7 @@
 //! The fixed-width record every event travels in: 256 bytes, little-endian, a header of 56 and a body of 200.
 //! Not a codec for the broker's objects (`python/publisher.rs`) and not the file format (`segment.rs`).
 //!
-//! `shijim_live/events.py` is the twin; `tests/test_events.py` pins both layouts field by field.
+//! `shijim_live/events.py` is the twin; `tests/test_rust_layout.py` pins both: every field and every number.
 
 /// Bumped whenever a field moves, appears or changes meaning; `events.py` says what changed at each.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -21,59 +21,69 @@ pub const ABSENT_U8: u8 = u8::MAX;
 /// The price of a book level that holds nothing (the broker pads with price 0, volume 0).
 pub const EMPTY_PRICE_E6: i64 = i64::MIN;
 
-pub mod kind {
-    pub const TRADE: u8 = 1;
-    pub const BOOK: u8 = 2;
-    pub const START: u8 = 16;
-    pub const STOP: u8 = 17;
-    pub const OUTAGE: u8 = 18;
-    pub const CONNECTION: u8 = 19;
-    pub const SUBSCRIPTION: u8 = 20;
-    pub const CLOCK_OFFSET: u8 = 21;
+/// A module of constants that can also be listed, so that the test of both languages misses none.
+macro_rules! numbers {
+    (pub mod $module:ident: $type:ty { $($(#[$doc:meta])* $name:ident = $value:expr;)+ }) => {
+        pub mod $module {
+            $($(#[$doc])* pub const $name: $type = $value;)+
+            pub const ALL: &[(&str, i64)] = &[$((stringify!($name), $name as i64)),+];
+        }
+    };
+}
+
+numbers!(pub mod kind: u8 {
+    TRADE = 1;
+    BOOK = 2;
+    START = 16;
+    STOP = 17;
+    OUTAGE = 18;
+    CONNECTION = 19;
+    SUBSCRIPTION = 20;
+    CLOCK_OFFSET = 21;
     /// A field of the next event that does not fit the fixed record, as text.
-    pub const SIDE: u8 = 32;
+    SIDE = 32;
     /// A broker object that could not be read, as text.
-    pub const QUARANTINE: u8 = 33;
-}
+    QUARANTINE = 33;
+});
 
-pub mod lane {
-    pub const BOARD: u8 = 1;
-    pub const ODD: u8 = 2;
-    pub const TRIAL: u8 = 3;
-}
+numbers!(pub mod lane: u8 {
+    BOARD = 1;
+    ODD = 2;
+    TRIAL = 3;
+});
 
-pub mod exchange {
-    pub const TSE: u8 = 1;
-    pub const OTC: u8 = 2;
-    pub const OES: u8 = 3;
-    pub const TAIFEX: u8 = 4;
-    pub const TIM: u8 = 5;
-}
+numbers!(pub mod exchange: u8 {
+    TSE = 1;
+    OTC = 2;
+    OES = 3;
+    TAIFEX = 4;
+    TIM = 5;
+});
 
-pub mod broker_class {
-    pub const TICK_STK_V1: u8 = 1;
-    pub const TICK_FOP_V1: u8 = 2;
-    pub const BIDASK_STK_V1: u8 = 3;
-    pub const BIDASK_FOP_V1: u8 = 4;
-    pub const TXF_L5: u8 = 5;
-    pub const SHIOAJI_STREAM: u8 = 6;
-}
+numbers!(pub mod broker_class: u8 {
+    TICK_STK_V1 = 1;
+    TICK_FOP_V1 = 2;
+    BIDASK_STK_V1 = 3;
+    BIDASK_FOP_V1 = 4;
+    TXF_L5 = 5;
+    SHIOAJI_STREAM = 6;
+});
 
-pub mod flag {
-    pub const SUSPEND: u32 = 1;
-    pub const SIMTRADE: u32 = 1 << 1;
-    pub const INTRADAY_ODD: u32 = 1 << 2;
+numbers!(pub mod flag: u32 {
+    SUSPEND = 1;
+    SIMTRADE = 1 << 1;
+    INTRADAY_ODD = 1 << 2;
     /// Side records with the fields that do not fit stand right before this one.
-    pub const HAS_SIDE: u32 = 1 << 3;
+    HAS_SIDE = 1 << 3;
     /// The lane was inferred from the session clock; the source does not say.
-    pub const LANE_INFERRED: u32 = 1 << 4;
+    LANE_INFERRED = 1 << 4;
     /// The aggressor was inferred; the source does not say.
-    pub const SIDE_INFERRED: u32 = 1 << 5;
+    SIDE_INFERRED = 1 << 5;
     /// `exchange_ns` was put back on the source's grid; `source_offset_ns` gives the stamp as it came.
-    pub const TIME_ROUNDED: u32 = 1 << 6;
+    TIME_ROUNDED = 1 << 6;
     /// The broker's decoder answers garbage with legal-looking values (price 0, year 2000): this looks like one.
-    pub const SUSPECT: u32 = 1 << 7;
-}
+    SUSPECT = 1 << 7;
+});
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -365,83 +375,6 @@ impl MultisetHash {
         self.count += 1;
         self.sum = self.sum.wrapping_add(xxhash_rust::xxh3::xxh3_64(&record.0));
     }
-}
-
-macro_rules! layout {
-    ($struct_name:literal, $type:ty, $($field:ident),+) => {
-        [$(($struct_name, stringify!($field), std::mem::offset_of!($type, $field), {
-            const fn size<T, F>(_: fn(&T) -> &F) -> usize { size_of::<F>() }
-            size(|value: &$type| &value.$field)
-        })),+]
-    };
-}
-
-/// (struct, field, offset within the struct, bytes) of every field, for the test that pins both languages.
-pub fn layout() -> Vec<(&'static str, &'static str, usize, usize)> {
-    let header = layout!(
-        "header",
-        Header,
-        kind,
-        broker_class,
-        lane,
-        exchange,
-        flags,
-        sequence,
-        exchange_ns,
-        received_ns,
-        code,
-        connection,
-        side,
-        chg_type,
-        source_offset_ns
-    );
-    let trade = layout!(
-        "trade",
-        TradeBody,
-        price_e6,
-        volume,
-        total_volume,
-        open_e6,
-        high_e6,
-        low_e6,
-        avg_price_e6,
-        amount_e6,
-        total_amount_e6,
-        price_chg_e6,
-        pct_chg_e6,
-        underlying_price_e6,
-        closing_oddlot_close_e6,
-        closing_oddlot_amount_e6,
-        closing_oddlot_bid_price_e6,
-        closing_oddlot_ask_price_e6,
-        fixed_trade_amount_e6,
-        bid_side_total_vol,
-        ask_side_total_vol,
-        bid_side_total_cnt,
-        ask_side_total_cnt,
-        closing_oddlot_shares,
-        fixed_trade_vol,
-        reserved
-    );
-    let book = layout!(
-        "book",
-        BookBody,
-        bid_price_e6,
-        ask_price_e6,
-        bid_volume,
-        ask_volume,
-        diff_bid_vol,
-        diff_ask_vol,
-        bid_total_vol,
-        ask_total_vol,
-        first_derived_bid_price_e6,
-        first_derived_ask_price_e6,
-        first_derived_bid_vol,
-        first_derived_ask_vol,
-        underlying_price_e6
-    );
-    let text = layout!("text", TextBody, begin_ns, end_ns, value, field, part, parts, text_length, text);
-    header.into_iter().chain(trade).chain(book).chain(text).collect()
 }
 
 #[cfg(test)]

@@ -28,7 +28,8 @@ class ReplayFeed:
         if not headers:
             raise wal.WalError(f"{place}: no log segment here. Give a wal folder or a .wal file")
         self.paths = [
-            header.path for header in sorted(headers, key=lambda header: (header.created_ns, header.run_id, header.segment))
+            header.path
+            for header in sorted(headers, key=lambda header: (header.created_ns, header.run_id, header.segment))
         ]
         self.speed = speed
 
@@ -43,7 +44,9 @@ class ReplayFeed:
                         return
                     batch = _without_run_events(chunk[at : at + step])
                     if pace is not None:
-                        pace.wait(int.from_bytes(chunk[at : at + RECORD_BYTES][RECEIVED_NS], "little", signed=True), stop)
+                        pace.wait(
+                            int.from_bytes(chunk[at : at + RECORD_BYTES][RECEIVED_NS], "little", signed=True), stop
+                        )
                     if batch:
                         on_records(batch)
 

@@ -118,7 +118,7 @@ class SimulatedExchange:
 
     def run(
         self,
-        on_quote: Callable[[object, int], None],
+        on_quote: Callable[[object, int], object],
         on_connection: Callable[[Connection, int], None],
         stop: threading.Event,
         resume_after_ns: int | None = None,

@@ -215,7 +215,10 @@ def ends_the_day(path: Path) -> bool:
     if not isinstance(kinds, dict) or str(int(Kind.STOP)) not in kinds:
         return False
     stops = [
-        chunk[at : at + 256] for chunk in wal.records(path) for at in range(0, len(chunk), 256) if chunk[at] == Kind.STOP
+        chunk[at : at + 256]
+        for chunk in wal.records(path)
+        for at in range(0, len(chunk), 256)
+        if chunk[at] == Kind.STOP
     ]
     return any(int.from_bytes(stop[72:80], "little") == END_OF_FEED for stop in stops)
 
@@ -245,7 +248,9 @@ def require_room(raw_dir: Path) -> None:
         (raw_dir / "wal").mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(raw_dir).free
     except OSError as error:
-        raise RecordError(f"{raw_dir}: cannot be used for recording ({error.strerror}). Give another --data-dir") from None
+        raise RecordError(
+            f"{raw_dir}: cannot be used for recording ({error.strerror}). Give another --data-dir"
+        ) from None
     if free < FREE_BYTES_MIN:
         raise RecordError(
             f"{raw_dir}: only {free / 2**20:.0f} MiB free, recording needs {FREE_BYTES_MIN / 2**20:.0f} MiB to start. "

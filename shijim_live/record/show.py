@@ -144,7 +144,10 @@ def _print_arrow(paths: list[Path], choice: Choice, out: BinaryIO) -> None:
 def verdict(segment: wal.Segment, found: wal.Soundness) -> str:
     """One line a segment, and one for each problem in it."""
     path = segment.header.path
-    lines = [f"{path}: {found.name.lower()}, {segment.state}, {segment.records:,} events to sequence {segment.last_sequence:,}"]
+    lines = [
+        f"{path}: {found.name.lower()}, {segment.state}, "
+        f"{segment.records:,} events to sequence {segment.last_sequence:,}"
+    ]
     if found is wal.Soundness.TORN:
         lines.append(f"  sound up to byte {segment.sound_bytes:,}. Run: shijim-live repair {path}")
     for offset, length, first, count, message in segment.problems:

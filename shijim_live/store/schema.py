@@ -227,7 +227,8 @@ def to_records(tables: Mapping[str, pa.Table]) -> bytes:
         return b""
     rows = np.concatenate([part.view(f"V{RECORD_BYTES}") for part in parts])
     sequences = np.concatenate([part["sequence"] for part in parts])
-    return rows[np.argsort(sequences, kind="stable")].tobytes()
+    records: bytes = rows[np.argsort(sequences, kind="stable")].tobytes()
+    return records
 
 
 def table_to_rows(data: pa.Table, table: str) -> Rows:
@@ -255,7 +256,7 @@ def _values(values: pa.ChunkedArray, column: Column) -> npt.NDArray[np.generic] 
         return column.absent
     if values.null_count:
         values = values.fill_null(column.absent)
-    found = values.to_numpy()
+    found: npt.NDArray[np.generic] = values.to_numpy()
     return found.view(np.uint64) if column.char == "Q" else found
 
 

@@ -1,4 +1,4 @@
-"""Six counters over HTTP for Prometheus, read from the recorder's plain integers at scrape time. Not a push, not a log."""
+"""Six counters over HTTP for Prometheus, read from the recorder's plain integers at scrape time. Not a log."""
 
 from __future__ import annotations
 
@@ -28,10 +28,16 @@ class RecorderMetrics(Collector):
         blocked_seconds = values["blocked_ns"] / 1_000_000_000
         free_bytes = shutil.disk_usage(self.raw_dir).free
         yield self._counter("shijim_accepted_events", "Events the recorder took", values["accepted"])
-        yield self._counter("shijim_durable_events", "Events that are on disk: the only acknowledgement", values["durable"])
-        yield self._counter("shijim_missed_events", "Events that readers of the ring were too slow for", values["missed"])
+        yield self._counter(
+            "shijim_durable_events", "Events that are on disk: the only acknowledgement", values["durable"]
+        )
+        yield self._counter(
+            "shijim_missed_events", "Events that readers of the ring were too slow for", values["missed"]
+        )
         # Late deliveries fill holes, so this one can fall: a gauge.
-        yield self._gauge("shijim_lots_missing", "Lots that volume continuity says were not delivered", values["lots_missing"])
+        yield self._gauge(
+            "shijim_lots_missing", "Lots that volume continuity says were not delivered", values["lots_missing"]
+        )
         yield self._counter("shijim_blocked_seconds", "Time callbacks waited for the disk", blocked_seconds)
         yield self._gauge("shijim_disk_free_bytes", "Free space where the log is written", free_bytes)
 

@@ -72,7 +72,8 @@ def describe(found: Status) -> str:
     if found.accepted is not None:
         lines += [
             f"  run {found.run_id}, process {found.pid}",
-            f"  {found.accepted:,} events accepted, {found.durable:,} durable, last from {found.last_durable_received} Taipei",
+            f"  {found.accepted:,} events accepted, {found.durable:,} durable, "
+            f"last from {found.last_durable_received} Taipei",
             f"  {found.lots_missing:,} lots missing, {found.quarantined:,} objects quarantined, "
             f"callbacks blocked {found.blocked_seconds:.3f} s, readers missed {found.missed:,}",
         ]

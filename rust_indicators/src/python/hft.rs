@@ -1,5 +1,6 @@
 //! Python's way to the L5 decoder and the dataset builder: buffers in, buffers out, no copy of the rows.
 use std::ffi::c_int;
+use std::sync::{Mutex, PoisonError};
 
 use pyo3::buffer::{Element, PyBuffer};
 use pyo3::exceptions::PyValueError;
@@ -7,13 +8,18 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::hft::{self, BookColumns, EventRow, SessionStarts, TradeColumns};
+use crate::hft::{self, BookColumns, SessionStarts, TradeColumns};
 use crate::l5::{self, EMPTY_PRICE_E6, L5Columns, L5Event, LEVELS};
+use crate::ladder::EventRow;
 
 /// Columns of a decoded book: place in the file, exchange_ns, source_offset_ns, then prices and volumes of both sides.
 const BOOK_WORDS: usize = 3 + 4 * LEVELS;
 /// Columns of a decoded trade: place in the file, exchange_ns, source_offset_ns, price_e6, volume, side.
 const TRADE_WORDS: usize = 6;
+
+/// Rows whose memory is kept for the next dataset (128 MiB): the first touch of fresh memory costs more than writing it.
+const SPARE_ROWS_MAX: usize = 1 << 21;
+static SPARE: Mutex<Vec<EventRow>> = Mutex::new(Vec::new());
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("EMPTY_PRICE_E6", EMPTY_PRICE_E6)?;
@@ -26,6 +32,15 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyclass(frozen, module = "rust_indicators._rust")]
 struct EventRows {
     rows: Vec<EventRow>,
+}
+
+impl Drop for EventRows {
+    fn drop(&mut self) {
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.rows.capacity() <= SPARE_ROWS_MAX && self.rows.capacity() > spare.capacity() {
+            *spare = std::mem::take(&mut self.rows);
+        }
+    }
 }
 
 #[pymethods]
@@ -131,7 +146,10 @@ fn build_hft_rows(
         side: slice(&trades.1)?,
     };
     let starts = SessionStarts { exchange_ns: slice(&session_starts[0])?, local_ns: slice(&session_starts[1])? };
-    let built = py.detach(|| hft::build(book_columns, trade_columns, starts));
+    let built = py.detach(|| {
+        let storage = std::mem::take(&mut *SPARE.lock().unwrap_or_else(PoisonError::into_inner));
+        hft::build(book_columns, trade_columns, starts, storage)
+    });
     let built = built.map_err(|error| PyValueError::new_err(error.to_string()))?;
     Ok((EventRows { rows: built.rows }, built.local_shift_ns))
 }

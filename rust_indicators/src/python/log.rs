@@ -8,10 +8,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::continuity::Continuity;
-use crate::record::{RECORD_BYTES, Record, layout, records_in};
+use crate::record::{RECORD_BYTES, Record, records_in};
+use crate::record_layout::{constants, layout};
 use crate::ring::{Polled, Ring, RingReader, word};
 use crate::segment::{self, End, Problem};
-use crate::wal::{Durability, Log, WalConfig, log_slot};
+use crate::wal::{Durability, Log, WalConfig, log_slot, next_rotation_ns};
 
 pub type CounterMap = BTreeMap<&'static str, u64>;
 type ProblemRow = (u64, u64, u64, u64, String);
@@ -250,11 +251,24 @@ fn record_layout() -> Vec<(&'static str, &'static str, usize, usize)> {
     layout()
 }
 
+/// Every number both languages state: (Python enum or "", name, value).
+#[pyfunction]
+fn record_constants() -> Vec<(&'static str, &'static str, i64)> {
+    constants()
+}
+
 /// The receive-clock slot a stamp falls into.
 #[pyfunction]
 #[pyo3(name = "log_slot")]
 fn py_log_slot(received_ns: i64) -> String {
     log_slot(received_ns)
+}
+
+/// The instant at which the segment of a stamp ends.
+#[pyfunction]
+#[pyo3(name = "next_rotation_ns")]
+fn py_next_rotation_ns(received_ns: i64) -> i64 {
+    next_rotation_ns(received_ns)
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -264,6 +278,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(recover_segment, module)?)?;
     module.add_function(wrap_pyfunction!(read_footer, module)?)?;
     module.add_function(wrap_pyfunction!(record_layout, module)?)?;
+    module.add_function(wrap_pyfunction!(record_constants, module)?)?;
     module.add_function(wrap_pyfunction!(py_log_slot, module)?)?;
+    module.add_function(wrap_pyfunction!(py_next_rotation_ns, module)?)?;
     Ok(())
 }

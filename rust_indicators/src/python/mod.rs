@@ -13,6 +13,7 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BACKEND", "rust")?;
     module.add_class::<publisher::Publisher>()?;
     continuity::register(module)?;
+    decimal::register(module)?;
     hft::register(module)?;
     log::register(module)?;
     simulate::register(module)?;

@@ -1,0 +1,192 @@
+"""A dataset of one symbol and day, asked for by name: from the lake and the audit to the files. Builds nothing itself."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shijim_live import __version__
+from shijim_live.calendar import Market
+from shijim_live.events import LEVELS, Lane
+from shijim_live.instruments import Instrument, instrument, tick_size_e6
+from shijim_live.store.lake import Lake
+from shijim_pipelines.audit import audit_day
+from shijim_pipelines.datasets import (
+    Contract,
+    Dataset,
+    DatasetFiles,
+    FeedLatency,
+    Provenance,
+    build_dataset,
+    write_dataset,
+)
+from shijim_pipelines.event_file import InvalidDataset
+from shijim_pipelines.gap_report import GapReport
+
+_LEVELS = ", ".join(
+    f"{name}_{level}"
+    for name in ("bid_price_e6", "bid_volume", "ask_price_e6", "ask_volume")
+    for level in range(1, LEVELS + 1)
+)
+_CHOSEN = (
+    "WHERE trading_day = {day:Date32} AND code = {code:String} AND lane = {lane:UInt8} AND source = {source:String}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is wanted; None is all sessions of the day, or the only source there is."""
+
+    day: date
+    symbol: str
+    session: str | None
+    source: str | None
+    feed_latency: FeedLatency  # for events whose receive time was not recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What was built, and where it is."""
+
+    request: Request
+    source: str
+    dataset: Dataset
+    files: DatasetFiles
+    gaps: int
+    lots_missing: int
+
+
+def make_dataset(request: Request, archive_dir: Path, wal_dir: Path, datasets_dir: Path) -> Made:
+    """Builds and writes the dataset of a symbol's board lane.
+
+    Raises InvalidDataset when the archive has nothing of it, NoData when it has nothing of the day, UnknownInstrument.
+    """
+    traded = instrument(request.symbol)
+    report = audit_day(archive_dir, request.day, wal_dir)
+    lake = Lake(archive_dir)
+    source = _source(lake, request)
+    trades = _rows(lake, request, source, "ticks", "price_e6, volume, side")
+    books = _rows(lake, request, source, "books", _LEVELS)
+    if trades.num_rows + books.num_rows == 0:
+        raise InvalidDataset(f"{request.symbol} has no {request.session} session on {request.day} in {archive_dir}")
+    dataset = build_dataset(books, trades, request.feed_latency)
+    name = request.symbol if request.session is None else f"{request.symbol}-{request.session}"
+    streams, gaps = _judged(report, request, source)
+    provenance = Provenance(
+        inputs=report.inputs,
+        source_commit=_commit(),
+        gaps=gaps,
+        coverage={"source": source, "lane": Lane.BOARD.name.lower(), "streams": streams, "notes": report.notes},
+    )
+    files = write_dataset(
+        dataset, datasets_dir / str(request.day), name, request.day, _contract(traded, trades, books), provenance
+    )
+    return Made(request, source, dataset, files, len(gaps), sum(int(str(gap["lots"])) for gap in gaps))
+
+
+def _source(lake: Lake, request: Request) -> str:
+    """The one source of the symbol and day, or the one asked for: two recordings of one day never mix."""
+    found = lake.query(
+        "SELECT DISTINCT source FROM books_raw WHERE trading_day = {day:Date32} AND code = {code:String} "
+        "UNION DISTINCT SELECT DISTINCT source FROM ticks_raw WHERE trading_day = {day:Date32} AND code = {code:String}",
+        day=request.day,
+        code=request.symbol,
+    )
+    sources = sorted(str(source) for source in found["source"].to_pylist())
+    if request.source in sources:
+        return str(request.source)
+    if request.source is not None or not sources:
+        have = f"the day has {', '.join(sources)}" if sources else "nothing of it is archived"
+        raise InvalidDataset(f"{request.symbol} on {request.day}: {have}. Run: shijim audit --day {request.day}")
+    if len(sources) > 1:
+        raise InvalidDataset(
+            f"{request.symbol} on {request.day} was recorded by {' and by '.join(sources)}: say which with --source"
+        )
+    return sources[0]
+
+
+def _rows(lake: Lake, request: Request, source: str, view: str, columns: str) -> pa.Table:
+    """Rows in the order of recording: run by run as they started, within a run by its sequence."""
+    session = "" if request.session is None else " AND session = {session:String}"
+    return lake.query(
+        f"SELECT row_number() OVER (ORDER BY started_ns, run_id, sequence)::Int64 AS sequence, "
+        f"exchange_ns, received_ns, session, {columns} FROM ("
+        f"SELECT *, min(coalesce(received_ns, exchange_ns)) OVER (PARTITION BY run_id) AS started_ns "
+        f"FROM {view} {_CHOSEN}{session} AND NOT outside) ORDER BY sequence",
+        day=request.day,
+        code=request.symbol,
+        lane=int(Lane.BOARD),
+        source=source,
+        **({} if request.session is None else {"session": request.session}),
+    )
+
+
+def _judged(
+    report: GapReport, request: Request, source: str
+) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """What the audit says of exactly these rows: its streams, and its gaps."""
+    lane = Lane.BOARD.name.lower()
+
+    def mine(code: str, of_lane: str, session: str) -> bool:
+        return code == request.symbol and of_lane == lane and request.session in (None, session)
+
+    streams = [
+        asdict(stream)
+        for stream in report.streams
+        if stream.source == source and mine(stream.code, stream.lane, stream.session)
+    ]
+    gaps = [
+        asdict(gap)
+        for gap in report.gaps
+        if gap.metadata.get("source") == source and mine(gap.symbol, gap.lane, str(gap.metadata.get("session")))
+    ]
+    return streams, gaps
+
+
+def _contract(traded: Instrument, trades: pa.Table, books: pa.Table) -> Contract:
+    """Units of the instrument. A stock's tick depends on its price: the smallest of the day divides the others."""
+    prices = [trades["price_e6"], *(books[f"{side}_price_e6_{level}"] for side in ("bid", "ask") for level in (1, LEVELS))]
+    lowest = min(value for column in prices if (value := pc.min(column).as_py()) is not None)
+    market_order = 0  # a level at price 0 is a market order, and every tick divides it
+    tick_e6 = tick_size_e6(traded, max(lowest, 1)) if lowest != market_order else tick_size_e6(traded, 1)
+    lot_size = 1 if traded.market is Market.FUTURES else traded.lot_size
+    return Contract(tick_size_e6=tick_e6, lot_size=lot_size, contract_size=traded.contract_size)
+
+
+def _commit() -> str:
+    """The source this was built with: the commit of a checkout, otherwise the released version."""
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return f"shijim {__version__}"
+    return f"shijim {__version__} {done.stdout.strip()}"
+
+
+def describe(made: Made) -> str:
+    """A few lines a person can read."""
+    dataset = made.dataset
+    request = made.request
+    sessions = ", ".join(
+        f"{session.name}: {session.books:,} books, {session.trades:,} trades, {session.volume:,} lots"
+        for session in dataset.sessions
+    )
+    latency = dataset.latency
+    quantiles = latency.recorded_quantiles_ns
+    feed = f"declared, {latency.fixed_ns / 1e6:g} ms"
+    if quantiles:
+        feed = f"recorded, median {quantiles['p50'] / 1e6:.1f} ms, p99 {quantiles['p99'] / 1e6:.1f} ms"
+    return "\n".join(
+        [
+            f"{request.symbol} on {request.day} from {made.source}: {len(dataset.rows):,} rows ({sessions})",
+            f"  feed latency {feed}; {made.lots_missing:,} lots missing in {made.gaps:,} gaps, stated in the meta",
+            f"  {made.files.npz} · {made.files.npz.stat().st_size / 2**20:.1f} MiB · sha256 {made.files.content_sha256[:16]}",
+            f"  {made.files.meta}",
+        ]
+    )

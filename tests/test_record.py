@@ -1,0 +1,319 @@
+"""`shijim-live record` as a process: what it acknowledges is on disk, whatever happens to it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rust_indicators import RingReader
+from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig
+from shijim_live.calendar import SECOND_NS
+from shijim_live.events import Kind
+from shijim_live.record import wal
+from shijim_live.record.recorder import RecordError, is_recording, require_room, ring_path
+
+DAY = "2026-04-09"
+EVENTS = 40_000
+COMMAND = [
+    sys.executable,
+    "-m",
+    "shijim_live",
+    "record",
+    "--broker",
+    "simulated",
+    "--day",
+    DAY,
+    "--events",
+    str(EVENTS),
+]
+
+
+def live(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "shijim_live", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def record_command(folder: Path, *more: str) -> list[str]:
+    return [*COMMAND, "--data-dir", str(folder), "--metrics-port", "0", *more]
+
+
+def all_records(folder: Path) -> np.ndarray:
+    """Every record in the log as rows of 256 bytes, run by run in order of sequence."""
+    headers = [wal.read_header(path) for path in wal.segment_paths(folder / "wal")]
+    ordered = sorted(headers, key=lambda header: (header.created_ns, header.run_id, header.first_sequence))
+    data = b"".join(chunk for header in ordered for chunk in wal.records(header.path))
+    return np.frombuffer(data, np.uint8).reshape(-1, 256)
+
+
+def market(rows: np.ndarray) -> np.ndarray:
+    """Trades and books in order of receipt, without the sequence: what two runs of one day must agree on."""
+    rows = rows[rows[:, 0] <= Kind.BOOK].copy()
+    rows[:, 8:16] = 0
+    return rows[np.argsort(received(rows), kind="stable")]
+
+
+def received(rows: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(rows[:, 24:32]).view("<i8")[:, 0]
+
+
+def sequences(rows: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(rows[:, 8:16]).view("<u8")[:, 0]
+
+
+@pytest.fixture(scope="module")
+def whole_day(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    subprocess.run(record_command(folder), check=True, capture_output=True)
+    return folder
+
+
+def test_a_day_is_recorded_without_a_gap_in_sequence_and_sealed(whole_day: Path) -> None:
+    rows = all_records(whole_day)
+    assert sequences(rows).tolist() == list(range(1, len(rows) + 1))
+    assert all(wal.footer(path) for path in wal.segment_paths(whole_day / "wal"))
+    assert not ring_path(whole_day, 0).exists()
+    assert abs(len(rows) - EVENTS) < EVENTS * 0.06
+
+
+def test_what_was_delivered_is_what_was_recorded(whole_day: Path) -> None:
+    exchange = SimulatedExchange(date.fromisoformat(DAY), 1, SimulationConfig(target_events=EVENTS))
+    trades = exchange.truth()["trades"]
+    delivered = np.frombuffer(trades["fate"], "<i4") == -1
+    truth = set(zip(np.frombuffer(trades["received_ns"], "<i8")[delivered].tolist(),
+                    np.frombuffer(trades["volume"], "<u4")[delivered].tolist(), strict=True))  # fmt: skip
+    rows = all_records(whole_day)
+    recorded = rows[(rows[:, 0] == Kind.TRADE) & (rows[:, 2] != 3)]
+    volumes = np.ascontiguousarray(recorded[:, 64:68]).view("<u4")[:, 0]
+    found = set(zip(received(recorded).tolist(), volumes.tolist(), strict=True))
+    assert truth <= found  # what is recorded beyond the truth are the repeats
+    assert len(found - truth) <= SimulationConfig().repeats
+
+
+def kill_in_the_middle(folder: Path, at_least: int) -> int:
+    """Records until `at_least` events are acknowledged, kills the process, returns the last acknowledged sequence."""
+    process = subprocess.Popen(record_command(folder), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    durable = 0
+    while process.poll() is None and durable < at_least:
+        path = ring_path(folder, 0)
+        if path.exists():
+            durable = RingReader(path).counters()["durable"]
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    return RingReader(ring_path(folder, 0)).counters()["durable"]
+
+
+@pytest.mark.parametrize("at_least", [1, EVENTS // 3, EVENTS * 3 // 4])
+def test_a_killed_recorder_loses_nothing_acknowledged_and_goes_on(
+    tmp_path: Path, whole_day: Path, at_least: int
+) -> None:
+    acknowledged = kill_in_the_middle(tmp_path, at_least)
+    assert acknowledged >= at_least
+    before = all_records(tmp_path)
+    assert len(before) >= acknowledged
+    assert sequences(before)[:acknowledged].tolist() == list(range(1, acknowledged + 1))
+
+    finished = subprocess.run(record_command(tmp_path), capture_output=True, text=True, check=True)
+    assert "resumed after" in finished.stdout
+
+    rows = all_records(tmp_path)
+    outages = [row for row in rows if row[0] == Kind.OUTAGE and b"recorder was not running" in row.tobytes()]
+    begin_ns, end_ns = np.ascontiguousarray(outages[0][56:72]).view("<i8").tolist()
+    assert len(outages) == 1
+    assert begin_ns == received(before).max()
+    assert end_ns - begin_ns == 30 * SECOND_NS
+    expected = market(all_records(whole_day))
+    away = (received(expected) > begin_ns) & (received(expected) <= end_ns)
+    assert np.array_equal(market(rows), expected[~away])
+    assert all(wal.examine(path).soundness == wal.Soundness.SOUND for path in wal.segment_paths(tmp_path / "wal"))
+
+
+def test_a_day_that_is_in_the_log_is_not_recorded_again(whole_day: Path) -> None:
+    again = subprocess.run(record_command(whole_day), capture_output=True, text=True, check=False)
+    assert again.returncode == 4
+    assert "holds this day already" in again.stderr and again.stderr.count("\n") == 1
+
+
+def test_stopping_drains_and_seals_and_a_later_start_goes_on(tmp_path: Path, whole_day: Path) -> None:
+    command = record_command(tmp_path, "--speed", "20000")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    while not ring_path(tmp_path, 0).exists() or RingReader(ring_path(tmp_path, 0)).counters()["durable"] < 50:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, output
+    assert ": stopped" in output
+    assert all(wal.footer(path) for path in wal.segment_paths(tmp_path / "wal"))
+    stopped_at = received(all_records(tmp_path)).max()
+    subprocess.run(record_command(tmp_path), check=True, capture_output=True)
+    expected = market(all_records(whole_day))
+    away = (received(expected) > stopped_at) & (received(expected) <= stopped_at + 30 * SECOND_NS)
+    assert np.array_equal(market(all_records(tmp_path)), expected[~away])
+
+
+def test_a_second_recorder_is_refused_with_the_owner(tmp_path: Path) -> None:
+    command = record_command(tmp_path, "--speed", "1")
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not ring_path(tmp_path, 0).exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        assert is_recording(tmp_path / "wal")
+        second = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert second.returncode == 4
+        assert f"is being recorded by process {process.pid}" in second.stderr
+        found = json.loads(live("status", "--data-dir", str(tmp_path), "--json").stdout)
+        assert found["recording"] is True and found["pid"] == process.pid
+        assert live("verify", str(tmp_path / "wal")).returncode == 0  # open, but its recorder lives
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_a_replay_records_the_same_market_again(tmp_path: Path, whole_day: Path) -> None:
+    done = live("record", "--broker", "replay", "--from", str(whole_day / "wal"), "--data-dir", str(tmp_path),
+                "--metrics-port", "0")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(market(all_records(tmp_path)), market(all_records(whole_day)))
+    first, second = (wal.read_header(wal.segment_paths(folder / "wal")[0]) for folder in (whole_day, tmp_path))
+    assert (first.source, second.source) == ("simulated", "replay")
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def test_six_counters_are_served_while_recording(tmp_path: Path) -> None:
+    port = free_port()
+    command = [*COMMAND, "--data-dir", str(tmp_path), "--metrics-port", str(port), "--speed", "5000"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        values: dict[str, float] = {}
+        while values.get("shijim_durable_events_total", 0) < 20:
+            assert process.poll() is None
+            try:
+                page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+            except OSError:
+                time.sleep(0.05)
+                continue
+            lines = [line for line in page.splitlines() if line.startswith("shijim") and "_created" not in line]
+            values = {line.split("{")[0]: float(line.split()[-1]) for line in lines}
+    finally:
+        process.terminate()
+        process.wait(30)
+    assert sorted(values) == [
+        "shijim_accepted_events_total", "shijim_blocked_seconds_total", "shijim_disk_free_bytes",
+        "shijim_durable_events_total", "shijim_lots_missing", "shijim_missed_events_total",
+    ]  # fmt: skip
+    assert values["shijim_accepted_events_total"] >= values["shijim_durable_events_total"]
+    assert values["shijim_disk_free_bytes"] > 0
+
+
+def test_a_taken_metrics_port_does_not_stop_the_recording(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        done = live(*COMMAND[3:], "--data-dir", str(tmp_path), "--metrics-port", str(port))
+    assert done.returncode == 0
+    assert f"no /metrics, port {port}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--broker", "simulated"], 2, "--day is missing"),
+        (["--broker", "simulated", "--day", "2026-04-11"], 4, "2026-04-11"),  # a Saturday
+        (["--broker", "simulated", "--day", "yesterday"], 2, "write YYYY-MM-DD"),
+        (["--broker", "simulated", "--day", DAY, "--speed", "0"], 2, "is not a speed"),
+        (["--broker", "simulated", "--day", DAY, "--shard", "2/2"], 2, "shards count from 0"),
+        (["--broker", "simulated", "--day", DAY, "--shard", "one"], 2, "write I/N"),
+        (["--broker", "replay"], 2, "--from is missing"),
+        (["--broker", "replay", "--from", "/nowhere"], 4, "/nowhere: no such file or folder"),
+        (["--broker", "carrier-pigeon"], 2, "invalid choice"),
+    ],
+)
+def test_a_bad_option_is_one_clear_line_and_nothing_is_written(
+    tmp_path: Path, arguments: list[str], code: int, message: str
+) -> None:
+    place = tmp_path / "data"
+    done = live("record", *arguments, "--data-dir", str(place))
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("*.wal"))
+
+
+def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RecordError, match="file/data: cannot be used for recording"):
+        require_room(tmp_path / "file" / "data")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a disk of the size asked for."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(size: str) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(place)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("mounting a small disk needs root")
+        return place
+
+    yield mount
+    subprocess.run(["umount", "-l", str(place)], capture_output=True, check=False)
+
+
+def test_a_full_disk_at_start_is_refused_before_anything_is_written(small_disk: Callable[[str], Path]) -> None:
+    place = small_disk("1m")
+    done = subprocess.run(record_command(place), capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert "only 1 MiB free, recording needs 256 MiB" in done.stderr
+    assert not list(place.rglob("*.wal"))
+
+
+def test_a_disk_that_fills_while_recording_stops_loudly_with_everything_acknowledged_on_disk(
+    small_disk: Callable[[str], Path],
+) -> None:
+    place = small_disk("300m")
+    command = record_command(place, "--speed", "3000")
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not ring_path(place, 0).exists() or RingReader(ring_path(place, 0)).counters()["durable"] < 50:
+        assert process.poll() is None
+        time.sleep(0.01)
+    ballast = place / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    _, errors = process.communicate(timeout=60)
+    durable = RingReader(ring_path(place, 0)).counters()["durable"]
+    assert process.returncode == 4
+    assert "the log cannot be written: No space left on device" in errors
+    ring_path(place, 0).unlink()
+    assert durable >= 50
+    assert len(all_records(place)) >= durable
+
+    ballast.unlink()  # with space again, a restart goes on
+    finished = subprocess.run(record_command(place), capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert "resumed after" in finished.stdout
