@@ -185,7 +185,7 @@ def run_audit(arguments: argparse.Namespace) -> int:
     """Audits a day, writes its report, prints it."""
     settings = _settings(arguments)
     require_trading_day(arguments.day)
-    report = audit.audit_day(settings.archive_dir, arguments.day, settings.wal_dir)
+    report = audit.audit_day(settings.archive_dir, settings.wal_dir, arguments.day)
     path = audit.write_report(report, settings.reports_dir)
     print(path.read_text() if arguments.json else f"{audit.describe(report)}\nreport: {path}")
     return 0

@@ -1,4 +1,4 @@
-"""A dataset of one symbol and day, asked for by name: from the lake and the audit to the files. Builds nothing itself."""
+"""A dataset of one symbol and day, asked for by name: from lake and audit to the files. Builds nothing itself."""
 
 from __future__ import annotations
 
@@ -33,9 +33,8 @@ _LEVELS = ", ".join(
     for name in ("bid_price_e6", "bid_volume", "ask_price_e6", "ask_volume")
     for level in range(1, LEVELS + 1)
 )
-_CHOSEN = (
-    "WHERE trading_day = {day:Date32} AND code = {code:String} AND lane = {lane:UInt8} AND source = {source:String}"
-)
+_OF_THE_DAY = "WHERE trading_day = {day:Date32} AND code = {code:String}"
+_CHOSEN = f"{_OF_THE_DAY} AND lane = {{lane:UInt8}} AND source = {{source:String}}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ def make_dataset(request: Request, archive_dir: Path, wal_dir: Path, datasets_di
     Raises InvalidDataset when the archive has nothing of it, NoData when it has nothing of the day, UnknownInstrument.
     """
     traded = instrument(request.symbol)
-    report = audit_day(archive_dir, request.day, wal_dir)
+    report = audit_day(archive_dir, wal_dir, request.day)
     lake = Lake(archive_dir)
     source = _source(lake, request)
     trades = _rows(lake, request, source, "ticks", "price_e6, volume, side")
@@ -92,8 +91,8 @@ def make_dataset(request: Request, archive_dir: Path, wal_dir: Path, datasets_di
 def _source(lake: Lake, request: Request) -> str:
     """The one source of the symbol and day, or the one asked for: two recordings of one day never mix."""
     found = lake.query(
-        "SELECT DISTINCT source FROM books_raw WHERE trading_day = {day:Date32} AND code = {code:String} "
-        "UNION DISTINCT SELECT DISTINCT source FROM ticks_raw WHERE trading_day = {day:Date32} AND code = {code:String}",
+        f"SELECT DISTINCT source FROM books_raw {_OF_THE_DAY} "
+        f"UNION DISTINCT SELECT DISTINCT source FROM ticks_raw {_OF_THE_DAY}",
         day=request.day,
         code=request.symbol,
     )
@@ -150,7 +149,8 @@ def _judged(
 
 def _contract(traded: Instrument, trades: pa.Table, books: pa.Table) -> Contract:
     """Units of the instrument. A stock's tick depends on its price: the smallest of the day divides the others."""
-    prices = [trades["price_e6"], *(books[f"{side}_price_e6_{level}"] for side in ("bid", "ask") for level in (1, LEVELS))]
+    outer = (books[f"{side}_price_e6_{level}"] for side in ("bid", "ask") for level in (1, LEVELS))
+    prices = [trades["price_e6"], *outer]
     lowest = min(value for column in prices if (value := pc.min(column).as_py()) is not None)
     market_order = 0  # a level at price 0 is a market order, and every tick divides it
     tick_e6 = tick_size_e6(traded, max(lowest, 1)) if lowest != market_order else tick_size_e6(traded, 1)
@@ -186,7 +186,8 @@ def describe(made: Made) -> str:
         [
             f"{request.symbol} on {request.day} from {made.source}: {len(dataset.rows):,} rows ({sessions})",
             f"  feed latency {feed}; {made.lots_missing:,} lots missing in {made.gaps:,} gaps, stated in the meta",
-            f"  {made.files.npz} · {made.files.npz.stat().st_size / 2**20:.1f} MiB · sha256 {made.files.content_sha256[:16]}",
+            f"  {made.files.npz} · {made.files.npz.stat().st_size / 2**20:.1f} MiB · "
+            f"sha256 {made.files.content_sha256[:16]}",
             f"  {made.files.meta}",
         ]
     )

@@ -7,10 +7,10 @@ Needs the extra `shijim[lake]` (numpy, pyarrow).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -267,3 +267,23 @@ def _codes(values: pa.ChunkedArray) -> npt.NDArray[np.bytes_]:
         codes = np.array([code.encode("latin-1") for code in encoded.dictionary.to_pylist()], dtype="S16")
         parts.append(codes[encoded.indices.to_numpy(zero_copy_only=False)])
     return np.concatenate(parts)
+
+
+def stream_table(table: str, chunks: Iterable[bytes], code: str | None, limit: int | None, out: BinaryIO) -> None:
+    """One table of the records as an Arrow IPC stream, of one code where one is named, up to `limit` rows."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    # Codes as plain strings: a stream allows a dictionary to be sent only once.
+    plain = pa.schema([f.with_type(pa.string()) if f.name == "code" else f for f in record_schema(table)])
+    left = limit
+    with pa.ipc.new_stream(out, plain) as stream:
+        for chunk in chunks:
+            rows = to_table(chunk)[table].cast(plain)
+            if code is not None:
+                rows = rows.filter(pc.equal(rows["code"], code))
+            rows = rows if left is None else rows.slice(0, left)
+            stream.write_table(rows)
+            left = None if left is None else left - rows.num_rows
+            if left == 0:
+                return
