@@ -47,7 +47,7 @@ class _Outage:
     reason: str
 
 
-def audit_day(archive_dir: Path, day: date, wal_dir: Path | None = None) -> GapReport:
+def audit_day(archive_dir: Path, wal_dir: Path | None, day: date) -> GapReport:
     """Judges what is archived of `day`; with `wal_dir`, also says which sealed segments are not archived yet.
 
     Raises NotATradingDay, NoData, and whatever reading the archive raises.

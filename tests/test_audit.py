@@ -26,7 +26,7 @@ def audited(folder, events, day=DAY, **header):
     """The report of a log that holds `events`, stopped properly."""
     write_log(folder / "wal", [*events, STOP], **header)
     archive_all(folder / "wal", folder / "archive")
-    return audit_day(folder / "archive", day, folder / "wal")
+    return audit_day(folder / "archive", folder / "wal", day)
 
 
 def test_a_day_without_loss_is_continuous(tmp_path):
@@ -146,12 +146,12 @@ def test_holes_of_the_recorders_own_sequence_are_found(tmp_path):
     middle = paths[1].read_bytes()
     paths[1].unlink()
     archive_all(tmp_path / "wal", tmp_path / "archive")
-    report = audit_day(tmp_path / "archive", DAY, tmp_path / "wal")
+    report = audit_day(tmp_path / "archive", tmp_path / "wal", DAY)
     holes = [(gap.seq_end, gap.cause) for gap in report.gaps if gap.gap_type == "sequence"]
     assert holes == [(4, "segment_missing")]
     assert report.summary()["verdict"] == "gaps"
     paths[1].write_bytes(middle)
-    waiting = audit_day(tmp_path / "archive", DAY, tmp_path / "wal")
+    waiting = audit_day(tmp_path / "archive", tmp_path / "wal", DAY)
     assert [gap.cause for gap in waiting.gaps if gap.gap_type == "sequence"] == ["not_archived"]
     assert any("sealed but not archived" in note for note in waiting.notes)
 
@@ -171,14 +171,14 @@ def test_a_corrupt_block_is_a_sequence_hole(tmp_path):
 
 def test_no_data_a_closed_day_and_a_damaged_file_are_errors(tmp_path):
     with pytest.raises(NoData, match="nothing of trading day 2026-04-09 is archived"):
-        audit_day(tmp_path / "archive", DAY, tmp_path / "wal")
+        audit_day(tmp_path / "archive", tmp_path / "wal", DAY)
     with pytest.raises(NotATradingDay, match="Saturday"):
-        audit_day(tmp_path / "archive", date(2026, 4, 11))
+        audit_day(tmp_path / "archive", None, date(2026, 4, 11))
     audited(tmp_path, trades("TXFD6", OPEN, [1]))
     (file,) = (tmp_path / "archive" / "ticks").rglob("*.parquet")
     file.write_bytes(file.read_bytes()[:-50])
     with pytest.raises(Exception, match=r"(?i)parquet"):
-        audit_day(tmp_path / "archive", DAY)
+        audit_day(tmp_path / "archive", None, DAY)
 
 
 def test_the_report_is_the_same_bytes_each_time_and_replaces_the_last_one(tmp_path):
@@ -186,7 +186,7 @@ def test_the_report_is_the_same_bytes_each_time_and_replaces_the_last_one(tmp_pa
     path = write_report(report, tmp_path / "reports")
     first = path.read_bytes()
     assert path == tmp_path / "reports" / "gaps" / "2026-04-09.json"
-    assert write_report(audit_day(tmp_path / "archive", DAY), tmp_path / "reports").read_bytes() == first
+    assert write_report(audit_day(tmp_path / "archive", None, DAY), tmp_path / "reports").read_bytes() == first
     written = orjson.loads(first)
     assert written["summary"]["lots_missing"] == written["gaps"][0]["lots"] == 500
     assert written["gaps"][0]["seq_start"] is None
