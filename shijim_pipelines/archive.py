@@ -13,6 +13,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -34,6 +35,8 @@ from shijim_pipelines.placement import SESSIONS, Placed, Placement, Unplaceable
 # Records per row group. Buffers over 32 MiB are given back to the system and faulted in anew for every chunk, which
 # costs more than all the encoding; shorter groups cost bytes.
 CHUNK_RECORDS: Final = 120_000
+# Segments at a time: most of the time goes to waiting for the disk, which takes several waits at once.
+WORKERS: Final = 4
 MANIFESTS: Final = "segments"
 _U64: Final = (1 << 64) - 1
 
@@ -109,19 +112,20 @@ def archive_all(
 ) -> Archived:
     """Every sealed segment under `wal_dir`, or the one file it is. `day` keeps those with events of that trading day.
 
-    `progress(path, done, total)` is called before each segment. Raises ArchiveFailed, WalError.
+    `progress(path, done, total)` is called after each segment. Raises ArchiveFailed, WalError.
     """
     paths = wal.segment_paths(wal_dir)
     done: list[ArchivedSegment] = []
     skipped: list[Skipped] = []
-    for number, path in enumerate(paths):
-        if progress:
-            progress(path, number, len(paths))
-        outcome = archive_segment(path, archive_dir)
-        if isinstance(outcome, Skipped):
-            skipped.append(outcome)
-        elif day is None or day in outcome.trading_days:
-            done.append(outcome)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        outcomes = pool.map(lambda path: archive_segment(path, archive_dir), paths)
+        for number, (path, outcome) in enumerate(zip(paths, outcomes, strict=True), 1):
+            if isinstance(outcome, Skipped):
+                skipped.append(outcome)
+            elif day is None or day in outcome.trading_days:
+                done.append(outcome)
+            if progress:
+                progress(path, number, len(paths))
     return Archived(tuple(done), tuple(skipped))
 
 

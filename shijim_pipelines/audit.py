@@ -230,8 +230,9 @@ def _sequence_gap(segment: Manifest, first: int, last: int, cause: str, reason: 
 
 
 def _without_end(archive_dir: Path, last: Manifest) -> list[str]:
-    """A run whose last archived segment holds no stop: still going on, or killed."""
+    """A recording whose last archived segment holds no stop: still going on, or killed. Imports have no stop."""
     later = archive_dir / MANIFESTS / f"{last['run_id']}-{last['segment'] + 1:04}.json"
-    if later.exists() or last["footer"]["kinds"].get(str(int(Kind.STOP))):
+    stopped = last["footer"]["kinds"].get(str(int(Kind.STOP)))
+    if last["source"].startswith("import:") or later.exists() or stopped:
         return []
     return [f"run {last['run_id']} has no end after segment {last['segment']}: still recording, or it was killed"]
