@@ -15,8 +15,9 @@ from tqdm import tqdm
 from shijim_live import __version__
 from shijim_live.calendar import NotATradingDay, require_trading_day
 from shijim_live.settings import SETTINGS_HELP, Settings, SettingsError
-from shijim_pipelines import archive, audit, datasets, demo, imports, requests
+from shijim_pipelines import archive, audit, datasets, demo, imports
 from shijim_pipelines.event_file import InvalidDataset
+from shijim_pipelines.hft_dataset import FeedLatency
 
 EXIT_USAGE = 2
 EXIT_FAILED = 4
@@ -195,15 +196,15 @@ def run_dataset(arguments: argparse.Namespace) -> int:
     """Builds a dataset."""
     settings = _settings(arguments)
     require_trading_day(arguments.day)
-    request = requests.Request(
+    request = datasets.Request(
         day=arguments.day,
         symbol=arguments.symbol,
         session=None if arguments.session == "all" else arguments.session,
         source=arguments.source,
-        feed_latency=datasets.FeedLatency(arguments.feed_latency_ms),
+        feed_latency=FeedLatency(arguments.feed_latency_ms),
     )
-    made = requests.make_dataset(request, settings.archive_dir, settings.wal_dir, settings.datasets_dir)
-    print(requests.describe(made))
+    made = datasets.make_dataset(request, settings.archive_dir, settings.wal_dir, settings.datasets_dir)
+    print(datasets.describe(made))
     print(f"next: shijim backtest {made.files.npz}")
     return 0
 

@@ -96,15 +96,19 @@ pub struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// Creates the file with its header and makes both durable, so that no later crash can leave a nameless segment.
+    /// Makes the file with its header under another name and links it to its own once it is durable: whenever a crash
+    /// comes, a file that is called a segment begins like one.
     pub fn create(path: &Path, header_json: &[u8]) -> io::Result<SegmentWriter> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        let file = OpenOptions::new().write(true).read(true).create_new(true).open(path)?;
+        let draft = path.with_extension("draft");
+        let file = OpenOptions::new().write(true).read(true).create(true).truncate(true).open(&draft)?;
         let mut prefix = framed(&SEGMENT_MAGIC, header_json);
         file.write_all_at(&prefix, 0)?;
         file.sync_all()?;
+        std::fs::hard_link(&draft, path)?;
+        std::fs::remove_file(&draft)?;
         sync_folder(path)?;
         let position = prefix.len() as u64;
         prefix.clear();
@@ -559,6 +563,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.wal");
         SegmentWriter::create(&path, b"{}").unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         assert_eq!(SegmentWriter::create(&path, b"{}").err().unwrap().kind(), io::ErrorKind::AlreadyExists);
     }
 }

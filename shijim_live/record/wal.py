@@ -142,23 +142,11 @@ class Recovered:
 def recover(wal_dir: Path) -> list[Recovered]:
     """Seals every segment that has no footer. Only for the owner of the shard: nobody may be writing."""
     done = []
+    for draft in wal_dir.rglob("*.draft"):
+        draft.unlink()  # a segment that never got its name: no record was ever in it
     for path in sorted(wal_dir.rglob("*.wal")):
-        if is_headless(path):
-            # The run died while creating the file: no record was ever in it.
-            path.rename(path.with_suffix(".wal.torn"))
-            continue
         if footer(path) is None:
             changed, count, torn_bytes, _, last_received_ns, _ = recover_segment(path)
             assert changed, f"{path} had no footer and still has none"
             done.append(Recovered(path, count, torn_bytes, last_received_ns))
     return done
-
-
-def is_headless(path: Path) -> bool:
-    """True for a file a crash left before its header was complete (a truncated or all-zero beginning)."""
-    with path.open("rb") as file:
-        prefix = file.read(16)
-        if len(prefix) < 16 or not prefix.strip(b"\0"):
-            return True
-        declared = int.from_bytes(prefix[8:12], "little")
-    return prefix[:8] == b"SHIJIMW1" and path.stat().st_size < 16 + declared

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rust_indicators import EMPTY_PRICE_E6, decode_l5
-from shijim_pipelines.datasets import Contract, Dataset, FeedLatency, Provenance, build_dataset, write_dataset
 from shijim_pipelines.event_file import EVENT_DTYPE, InvalidDataset, Rows, content_sha256, validate_npz
+from shijim_pipelines.hft_dataset import Contract, Dataset, FeedLatency, Provenance, build_dataset, write_dataset
 
 EXCH, LOCAL, BUY, SELL = 1 << 31, 1 << 30, 1 << 29, 1 << 28
 FIXED_NS = 4
