@@ -117,15 +117,27 @@ def archive_all(
     paths = wal.segment_paths(wal_dir)
     done: list[ArchivedSegment] = []
     skipped: list[Skipped] = []
+    failures: list[ArchiveFailed] = []
+
+    def outcome_of(path: Path) -> ArchivedSegment | Skipped | ArchiveFailed:
+        try:
+            return archive_segment(path, archive_dir)
+        except ArchiveFailed as failure:
+            return failure  # told below: one bad segment keeps no other from being archived
+
     with ThreadPoolExecutor(WORKERS) as pool:
-        outcomes = pool.map(lambda path: archive_segment(path, archive_dir), paths)
-        for number, (path, outcome) in enumerate(zip(paths, outcomes, strict=True), 1):
+        for number, (path, outcome) in enumerate(zip(paths, pool.map(outcome_of, paths), strict=True), 1):
             if isinstance(outcome, Skipped):
                 skipped.append(outcome)
+            elif isinstance(outcome, ArchiveFailed):
+                failures.append(outcome)
             elif day is None or day in outcome.trading_days:
                 done.append(outcome)
             if progress:
                 progress(path, number, len(paths))
+    if failures:
+        more = f" (and {len(failures) - 1} more segments)" if len(failures) > 1 else ""
+        raise ArchiveFailed(f"{failures[0]}{more}; the other segments are archived")
     return Archived(tuple(done), tuple(skipped))
 
 

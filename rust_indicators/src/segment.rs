@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::block::{self, BLOCK_HEADER_BYTES, BLOCK_MAGIC, BlockEncoder, BlockHeader};
+use crate::block::{self, BLOCK_HEADER_BYTES, BLOCK_MAGIC, BlockDecoder, BlockEncoder, BlockHeader};
 use crate::record::{ABSENT_I64, MultisetHash, Record};
 
 pub const SEGMENT_MAGIC: [u8; 8] = *b"SHIJIMW1";
@@ -217,6 +217,8 @@ pub enum End {
 /// Reads block by block; skips what is corrupt and says so; can go on when the file has grown.
 pub struct SegmentReader {
     file: File,
+    decoder: BlockDecoder,
+    payload: Vec<u8>,
     pub header_json: Vec<u8>,
     pub footer_json: Option<Vec<u8>>,
     pub position: u64,
@@ -239,6 +241,8 @@ impl SegmentReader {
         let position = PREFIX_BYTES + header_json.len() as u64;
         Ok(SegmentReader {
             file,
+            decoder: BlockDecoder::new().map_err(|error| format!("{name}: {error}"))?,
+            payload: Vec::new(),
             header_json,
             footer_json: None,
             position,
@@ -314,7 +318,7 @@ impl SegmentReader {
     }
 
     /// Decodes the block at `position` into `out` and returns its size; `None` when there is no sound block.
-    fn block_at(&self, position: u64, length: u64, out: &mut Vec<Record>) -> io::Result<Option<u64>> {
+    fn block_at(&mut self, position: u64, length: u64, out: &mut Vec<Record>) -> io::Result<Option<u64>> {
         let mut head = [0; BLOCK_HEADER_BYTES];
         if position + BLOCK_HEADER_BYTES as u64 > length {
             return Ok(None);
@@ -325,10 +329,12 @@ impl SegmentReader {
         if position + size > length {
             return Ok(None);
         }
-        let mut payload = vec![0; header.length as usize];
-        self.file.read_exact_at(&mut payload, position + BLOCK_HEADER_BYTES as u64)?;
+        self.payload.resize(header.length as usize, 0);
+        self.file.read_exact_at(&mut self.payload, position + BLOCK_HEADER_BYTES as u64)?;
         let start = out.len();
-        if block::checksum(&head, &payload) != header.crc32c || block::decode(&header, &payload, out).is_err() {
+        let sound = block::checksum(&head, &self.payload) == header.crc32c
+            && self.decoder.decode(&header, &self.payload, out).is_ok();
+        if !sound {
             out.truncate(start);
             return Ok(None);
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -41,6 +41,7 @@ class SegmentHeader:
     clock: str  # real, simulated, or absent where the source has no receive time
     created_ns: int
     config_hash: str  # equal for runs that record the same thing
+    shard: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +140,11 @@ class Recovered:
     last_received_ns: int | None
 
 
-def recover(wal_dir: Path) -> list[Recovered]:
-    """Seals every segment that has no footer. Only for the owner of the shard: nobody may be writing."""
+def recover(paths: Iterable[Path], shard: int) -> list[Recovered]:
+    """Seals each segment of the shard that has no footer. Only for the shard's owner: nobody may be writing."""
     done = []
-    for draft in wal_dir.rglob("*.draft"):
-        draft.unlink()  # a segment that never got its name: no record was ever in it
-    for path in sorted(wal_dir.rglob("*.wal")):
-        if footer(path) is None:
+    for path in paths:
+        if footer(path) is None and read_header(path).shard == shard:
             changed, count, torn_bytes, _, last_received_ns, _ = recover_segment(path)
             assert changed, f"{path} had no footer and still has none"
             done.append(Recovered(path, count, torn_bytes, last_received_ns))

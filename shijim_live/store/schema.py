@@ -257,7 +257,7 @@ def _values(values: pa.ChunkedArray, column: Column) -> npt.NDArray[np.generic] 
     if values.null_count:
         values = values.fill_null(column.absent)
     found: npt.NDArray[np.generic] = values.to_numpy()
-    return found.view(np.uint64) if column.char == "Q" else found
+    return found
 
 
 def _codes(values: pa.ChunkedArray) -> npt.NDArray[np.bytes_]:
