@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 import shlex
 import subprocess
@@ -21,6 +22,7 @@ from rust_indicators import SegmentReader
 from shijim_live import events
 from shijim_live.events import BOOK_LAYOUT, HEADER_BYTES, HEADER_LAYOUT, TEXT_LAYOUT, TRADE_LAYOUT, Layout
 from shijim_live.store import schema
+from shijim_live.store.lake import Lake, LakeError
 from shijim_pipelines.event_file import EVENT_DTYPE
 from shijim_pipelines.gap_report import Gap, GapReport, Stream
 
@@ -72,8 +74,6 @@ def test_links_lead_to_a_file_and_to_a_heading_in_it(name: str) -> None:
 
 # Commands
 
-NO_ARGUMENTS = ("D", "DAY")
-
 
 def commands(text: str) -> list[list[str]]:
     """Commands of Shijim in shell blocks and in code spans: words after the program, whose name comes first."""
@@ -109,10 +109,7 @@ def test_options_named_by_themselves_exist(name: str) -> None:
     spans = [span for span in code_spans(without_blocks(page(name))) if span.startswith("--")]
     known = "".join((ROOT / source).read_text() for source in ("shijim_live/cli.py", "shijim_pipelines/cli.py"))
     options = [option for span in spans for option in re.findall(r"--[a-z-]+", span)]
-    assert [option for option in options if f'"{option}"' not in known and option not in BROKER_WORDS] == []
-
-
-BROKER_WORDS: tuple[str, ...] = ()
+    assert [option for option in options if f'"{option}"' not in known] == []
 
 
 # Quoted messages
@@ -159,8 +156,13 @@ def test_every_quoted_message_exists_in_the_program() -> None:
     assert [message for message in quoted if not is_said(message)] == []
 
 
-# In the words of ClickHouse, which `test_lake.py` meets.
-ENGINE_WORDS = ("Unknown table", "Unknown expression")
+ENGINE_WORDS = {"Unknown table": "SELECT 1 FROM nothing", "Unknown expression": "SELECT nothing FROM ticks"}
+
+
+@pytest.mark.parametrize(("words", "sql"), ENGINE_WORDS.items())
+def test_the_engine_says_what_the_page_quotes_of_it(words: str, sql: str, tmp_path: Path) -> None:
+    with pytest.raises(LakeError, match=words):
+        Lake(tmp_path).query(sql)
 
 
 def test_a_message_nobody_says_is_found() -> None:
@@ -235,7 +237,7 @@ def test_keys_of_the_files_are_those_that_the_commands_write(tmp_path: Path) -> 
     meta = orjson.loads(next(tmp_path.glob("datasets/*/*.meta.json")).read_bytes())
     text = page("data-model")
     assert words_after(text, "Header keys:") == set(header)
-    assert words_after(text, "Footer keys:") | {"multiset_count"} == set(footer)
+    assert words_after(text, "Footer keys:") == set(footer)
     assert words_after(text, "header keys and") == set(manifest) - set(header)
     assert words_after(text, "Meta keys:") == set(meta)
 
@@ -251,15 +253,16 @@ UNITS = {"MiB": 1 << 20, "µs": 1_000, "h": 3_600 * 10**9}
 
 @cache
 def constants() -> dict[str, set[int]]:
-    """Constants of both languages whose value is arithmetic; `Duration::from_secs(5)` counts as 5."""
+    """Constants of both languages whose value is a product or a shift; `Duration::from_secs(5)` counts as 5."""
     found: dict[str, set[int]] = {}
-    declared = re.compile(r"^(?:pub |)(?:const )?([A-Z][A-Z0-9_]+)(?:: [^=\n]+)? = ([^#\n]+?);?(?:\s+#.*)?$", re.MULTILINE)
+    declared = re.compile(r"^(?:pub )?(?:const )?([A-Z][A-Z0-9_]+)(?:: [^=\n]+)? = ([^;#\n]+)", re.MULTILINE)
     for package in PACKAGES:
         for path in [*(ROOT / package).rglob("*.py"), *(ROOT / package / "src").rglob("*.rs")]:
             for name, value in declared.findall(path.read_text()):
-                plain = re.sub(r"Duration::from_secs\((\d+)\)", r"\1", value)
-                if re.fullmatch(r"[\d_ *<+()-]+", plain):
-                    found.setdefault(name, set()).add(int(eval(plain)))  # noqa: S307 - digits and operators only
+                plain = re.sub(r"Duration::from_secs\((\d+)\)", r"\1", value).strip()
+                if re.fullmatch(r"[\d_]+( (<<|\*) [\d_]+)*", plain):
+                    number, _, shift = plain.partition(" << ")
+                    found.setdefault(name, set()).add(math.prod(map(int, number.split("*"))) << int(shift or 0))
     return found
 
 
