@@ -24,6 +24,11 @@ const PREFIX_BYTES: u64 = 16;
 const FOOTER_PREFIX_BYTES: u64 = 12;
 /// A header or footer longer than this is not one of ours.
 const JSON_BYTES_MAX: u32 = 64 << 20;
+/// After corrupt bytes the next sound block is looked for in pieces of this size, whatever the file claims to be.
+const RESYNC_BYTES: u64 = 1 << 20;
+/// Headers tried, checksum and all, behind one corrupt stretch: chance makes none, and a file made of false headers
+/// must not cost a day of reading. What lies behind so many counts as torn.
+const RESYNC_PROOFS_MAX: u32 = 100_000;
 
 /// What is known of the records of a segment; the footer is made of it.
 #[derive(Clone, Debug, Default)]
@@ -59,7 +64,7 @@ impl Contents {
             .codes
             .iter()
             .filter(|(code, _)| code[0] != 0)
-            .map(|(code, count)| format!("\"{}\":{count}", String::from_utf8_lossy(code).trim_end_matches('\0')))
+            .map(|(code, count)| format!("\"{}\":{count}", json_text(code)))
             .collect();
         let range = |range: Option<(i64, i64)>| range.map_or("null".into(), |(low, high)| format!("[{low},{high}]"));
         format!(
@@ -76,6 +81,14 @@ impl Contents {
             self.multiset.count,
         )
     }
+}
+
+/// A code as the inside of a JSON string, whatever bytes it holds: no record may make its footer unreadable.
+fn json_text(code: &[u8]) -> String {
+    let length = code.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\';
+    let shown = |byte: &u8| if plain(*byte) { char::from(*byte).to_string() } else { format!("\\u{byte:04x}") };
+    code[..length].iter().map(shown).collect()
 }
 
 fn widen(range: &mut Option<(i64, i64)>, value: i64) {
@@ -169,12 +182,21 @@ impl SegmentWriter {
 }
 
 fn write_footer(file: &File, position: u64, contents: &Contents, recovered: bool) -> io::Result<()> {
-    let mut footer = framed(&FOOTER_MAGIC, contents.footer_json(recovered).as_bytes());
-    footer.extend_from_slice(&(footer.len() as u32).to_le_bytes());
-    footer.extend_from_slice(&TRAILER_MAGIC);
+    write_end(file, position, framed(&FOOTER_MAGIC, contents.footer_json(recovered).as_bytes()))
+}
+
+fn write_end(file: &File, position: u64, mut footer: Vec<u8>) -> io::Result<()> {
+    footer.extend_from_slice(&trailer_of(footer.len()));
     file.write_all_at(&footer, position)?;
     file.set_len(position + footer.len() as u64)?;
     file.sync_all()
+}
+
+fn trailer_of(footer_bytes: usize) -> [u8; TRAILER_BYTES as usize] {
+    let mut trailer = [0; TRAILER_BYTES as usize];
+    trailer[..4].copy_from_slice(&(footer_bytes as u32).to_le_bytes());
+    trailer[4..].copy_from_slice(&TRAILER_MAGIC);
+    trailer
 }
 
 fn framed(magic: &[u8], json: &[u8]) -> Vec<u8> {
@@ -343,19 +365,39 @@ impl SegmentReader {
 
     /// The next sound block or footer after bytes that are neither; sets `end` when there is none.
     fn resync(&mut self, length: u64) -> io::Result<Option<u64>> {
-        let mut rest = vec![0; (length - self.position.min(length)) as usize];
-        self.file.read_exact_at(&mut rest, self.position)?;
-        let mut scratch = Vec::new();
-        for at in 1..rest.len().saturating_sub(3) {
-            let magic = &rest[at..at + 4];
-            let position = self.position + at as u64;
-            let sound = (magic == BLOCK_MAGIC && self.block_at(position, length, &mut scratch)?.is_some())
-                || (magic == FOOTER_MAGIC && self.footer_at(position, length)?.is_some());
-            if sound {
-                return Ok(Some(position));
+        let (mut scratch, mut window) = (Vec::new(), Vec::new());
+        let mut from = self.position;
+        let mut zeros = true;
+        let mut proofs = 0;
+        while from < length {
+            window.resize((length - from).min(RESYNC_BYTES) as usize, 0);
+            self.file.read_exact_at(&mut window, from)?;
+            zeros = zeros && window.iter().all(|byte| *byte == 0);
+            // Only what looks like a header is read again: bytes that merely spell the magic cost nothing.
+            let heads =
+                window.windows(4).enumerate().filter(|(_, magic)| **magic == BLOCK_MAGIC || **magic == FOOTER_MAGIC);
+            for (at, magic) in heads {
+                let position = from + at as u64;
+                if position == self.position || proofs > RESYNC_PROOFS_MAX {
+                    continue;
+                }
+                let inside = at + BLOCK_HEADER_BYTES <= window.len();
+                if *magic == BLOCK_MAGIC && inside && BlockHeader::parse(&window[at..]).is_none() {
+                    continue;
+                }
+                proofs += 1;
+                let sound = match *magic == BLOCK_MAGIC {
+                    true => self.block_at(position, length, &mut scratch)?.is_some(),
+                    false => self.footer_at(position, length)?.is_some(),
+                };
+                if sound {
+                    return Ok(Some(position));
+                }
             }
+            // Three bytes are looked at twice, so that a magic across the edge is seen.
+            from += if length - from > RESYNC_BYTES { RESYNC_BYTES - 3 } else { RESYNC_BYTES };
         }
-        self.end = if rest.iter().all(|byte| *byte == 0) { End::Open } else { End::Torn };
+        self.end = if zeros { End::Open } else { End::Torn };
         Ok(None)
     }
 }
@@ -410,6 +452,7 @@ pub fn recover(path: &Path) -> Result<Recovered, String> {
     let mut recovered = Recovered { problems: reader.problems.clone(), ..Recovered::default() };
     recovered.contents = reader.contents.clone();
     if reader.end == End::Sealed {
+        recovered.changed = finish_seal(path, &reader).map_err(failed)?;
         return Ok(recovered);
     }
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
@@ -419,6 +462,21 @@ pub fn recover(path: &Path) -> Result<Recovered, String> {
     write_footer(&file, reader.position, &reader.contents, true).map_err(failed)?;
     recovered.changed = true;
     Ok(recovered)
+}
+
+/// Ends a segment whose writer died between its footer and its last eight bytes, or before the zeros written ahead
+/// were cut off: sealed for who reads it to the end, not sealed for who looks at the end. True if there was need.
+fn finish_seal(path: &Path, reader: &SegmentReader) -> io::Result<bool> {
+    let footer = framed(&FOOTER_MAGIC, reader.footer_json.as_deref().expect("sealed means that the footer was read"));
+    let length = reader.position + footer.len() as u64 + TRAILER_BYTES;
+    let mut trailer = [0; TRAILER_BYTES as usize];
+    let whole = reader.file.metadata()?.len() == length
+        && reader.file.read_exact_at(&mut trailer, length - TRAILER_BYTES).is_ok()
+        && trailer == trailer_of(footer.len());
+    if !whole {
+        write_end(&OpenOptions::new().write(true).open(path)?, reader.position, footer)?;
+    }
+    Ok(!whole)
 }
 
 fn keep_torn_tail(file: &File, path: &Path, position: u64) -> io::Result<u64> {
@@ -433,6 +491,9 @@ fn keep_torn_tail(file: &File, path: &Path, position: u64) -> io::Result<u64> {
     sync_folder(path)?;
     Ok(torn as u64)
 }
+
+#[cfg(test)]
+mod damaged;
 
 #[cfg(test)]
 mod tests {
