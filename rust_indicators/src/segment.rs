@@ -22,6 +22,8 @@ const TRAILER_BYTES: u64 = 8;
 pub const PREWRITE_BYTES: u64 = 4 << 20;
 const PREFIX_BYTES: u64 = 16;
 const FOOTER_PREFIX_BYTES: u64 = 12;
+/// Sequences count from 1: 0 says that the header does not tell where the segment begins.
+const UNKNOWN_SEQUENCE: u64 = 0;
 /// A header or footer longer than this is not one of ours.
 const JSON_BYTES_MAX: u32 = 64 << 20;
 /// After corrupt bytes the next sound block is looked for in pieces of this size, whatever the file claims to be.
@@ -247,6 +249,8 @@ pub struct SegmentReader {
     pub problems: Vec<Problem>,
     pub contents: Contents,
     pub end: End,
+    /// The sequence that comes next if nothing is missing.
+    expected: u64,
 }
 
 impl SegmentReader {
@@ -261,6 +265,7 @@ impl SegmentReader {
         let header_json = read_json(&file, length, 8, 16)
             .ok_or_else(|| format!("{name}: the segment's header is damaged (checksum at byte 12 does not match)"))?;
         let position = PREFIX_BYTES + header_json.len() as u64;
+        let expected = json_number(&header_json, "first_sequence").unwrap_or(UNKNOWN_SEQUENCE);
         Ok(SegmentReader {
             file,
             decoder: BlockDecoder::new().map_err(|error| format!("{name}: {error}"))?,
@@ -271,6 +276,7 @@ impl SegmentReader {
             problems: Vec::new(),
             contents: Contents::default(),
             end: End::More,
+            expected,
         })
     }
 
@@ -283,14 +289,19 @@ impl SegmentReader {
         let length = self.file.metadata()?.len();
         loop {
             if let Some(footer) = self.footer_at(self.position, length)? {
+                // What was sealed and not read stood in the corrupt stretch at the end.
+                if let Some(last) = json_number(&footer, "last_sequence") {
+                    self.note_hole(last + 1);
+                }
                 self.footer_json = Some(footer);
                 self.end = End::Sealed;
                 return Ok(false);
             }
             let start = out.len();
             if let Some(size) = self.block_at(self.position, length, out)? {
-                self.note_hole(&out[start..]);
+                self.note_hole(out[start].header().sequence);
                 self.contents.add(&out[start..]);
+                self.expected = self.contents.last_sequence + 1;
                 self.position += size;
                 return Ok(true);
             }
@@ -306,16 +317,15 @@ impl SegmentReader {
         }
     }
 
-    /// A jump in sequence between blocks: what a corrupt stretch held, or records that were never written.
-    fn note_hole(&mut self, records: &[Record]) {
-        let first = records[0].header().sequence;
-        let expected = self.contents.last_sequence + 1;
-        if self.contents.multiset.count == 0 || first == expected {
+    /// A jump in sequence up to `next`, the first one that is there: what a corrupt stretch held, or records that were
+    /// never written.
+    fn note_hole(&mut self, next: u64) {
+        if self.expected == UNKNOWN_SEQUENCE || next <= self.expected {
             return;
         }
-        let (first_sequence, count) = (expected, first.saturating_sub(expected));
-        let last = first.wrapping_sub(1);
-        let missing = format!("sequences {expected} to {last} are missing");
+        let (first_sequence, count) = (self.expected, next - self.expected);
+        self.expected = next;
+        let missing = format!("sequences {first_sequence} to {} are missing", next - 1);
         match self.problems.last_mut() {
             Some(problem) if problem.offset + problem.length == self.position => {
                 (problem.first_sequence, problem.count) = (first_sequence, count);
@@ -417,6 +427,14 @@ pub fn read_footer(path: &Path) -> Result<Option<Vec<u8>>, String> {
         return Ok(None);
     }
     reader.footer_at(length - TRAILER_BYTES - size, length).map_err(failed)
+}
+
+/// A number at the top of the JSON that this file writes itself; not a parser of JSON.
+fn json_number(json: &[u8], key: &str) -> Option<u64> {
+    let text = std::str::from_utf8(json).ok()?;
+    let (_, value) = text.split_once(&format!("\"{key}\":"))?;
+    let digits = value.find(|letter: char| !letter.is_ascii_digit()).map_or(value, |end| &value[..end]);
+    digits.parse().ok()
 }
 
 fn read_json(file: &File, length: u64, at: u64, start: u64) -> Option<Vec<u8>> {
@@ -601,6 +619,27 @@ mod tests {
         let problem = &reader.problems[0];
         assert_eq!((problem.offset, problem.length), (offsets[1], offsets[2] - offsets[1]));
         assert_eq!((problem.first_sequence, problem.count), (11, 10));
+    }
+
+    #[test]
+    fn what_is_lost_at_either_edge_of_a_sealed_segment_is_named_too() {
+        let folder = tempfile::tempdir().unwrap();
+        for (block, first) in [(0, 1), (1, 11)] {
+            let path = folder.path().join(format!("{block}.wal"));
+            let mut writer = SegmentWriter::create(&path, b"{\"first_sequence\":1}").unwrap();
+            let mut offsets = vec![];
+            for number in 0..2 {
+                offsets.push(writer.bytes());
+                writer.append(&trades(1 + 10 * number, 10)).unwrap();
+            }
+            writer.seal().unwrap();
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[offsets[block] as usize + 40] ^= 1;
+            std::fs::write(&path, &bytes).unwrap();
+            let (records, reader) = read_all(&path);
+            let lost: Vec<(u64, u64)> = reader.problems.iter().map(|p| (p.first_sequence, p.count)).collect();
+            assert_eq!((records.len(), lost), (10, vec![(first, 10)]));
+        }
     }
 
     #[test]
