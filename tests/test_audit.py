@@ -169,6 +169,25 @@ def test_a_corrupt_block_is_a_sequence_hole(tmp_path):
     assert hole.seq_end - hole.seq_start + 1 > 0
 
 
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_segment_of_which_nothing_can_be_read_is_a_sequence_hole(tmp_path, which):
+    """It leaves no row on any day: only its neighbours' numbers tell that it is gone."""
+    events = [
+        event for minute in ("08:50", "09:10", "09:20") for event in trades("TXFD6", f"2026-04-09 {minute}:00", [1])
+    ]
+    paths = write_log(tmp_path / "wal", events)
+    assert len(paths) == 3
+    damaged = bytearray(paths[which].read_bytes())
+    block = damaged.index(b"SBLK")
+    damaged[block + 40] ^= 0xFF
+    paths[which].write_bytes(damaged)
+    archive_all(tmp_path / "wal", tmp_path / "archive")
+    report = audit_day(tmp_path / "archive", tmp_path / "wal", DAY)
+    holes = [(gap.seq_start, gap.seq_end, gap.cause) for gap in report.gaps if gap.gap_type == "sequence"]
+    assert holes == [(which + 1, which + 1, "corrupt_block")]
+    assert report.summary()["verdict"] == "gaps"
+
+
 def test_no_data_a_closed_day_and_a_damaged_file_are_errors(tmp_path):
     with pytest.raises(NoData, match="nothing of trading day 2026-04-09 is archived"):
         audit_day(tmp_path / "archive", tmp_path / "wal", DAY)
