@@ -30,7 +30,7 @@ class Gap:
     start_ns: int  # our clock where it was recorded, otherwise the exchange's
     end_ns: int
     lots: int  # missing; 0 where it is not known how many
-    cause: str  # outage | late_start | feed_loss | corrupt_block | segment_missing | not_archived | no_end | recorded
+    cause: str  # outage | late_start | feed_loss | corrupt_block | segment_missing | not_archived | recorded
     reason: str
     metadata: dict[str, str | int] = field(default_factory=dict)
 
