@@ -100,7 +100,7 @@ def _verb(
     run: Callable[[argparse.Namespace], int],
     text: str,
 ) -> argparse.ArgumentParser:
-    verb = verbs.add_parser(name, help=text, description=text.capitalize() + ".")
+    verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     verb.set_defaults(run=run)
     return verb
 
@@ -361,17 +361,19 @@ def run_verify(arguments: argparse.Namespace) -> int:
 def _being_written(segment: wal.Segment) -> bool:
     """An unsealed tail is no finding while its recorder lives."""
     folder = segment.header.path.resolve().parent.parent
-    return not segment.problems and segment.state != "sealed" and is_recording(folder)
+    return not segment.problems and segment.state != "sealed" and is_recording(folder, segment.header.shard)
 
 
 def run_repair(arguments: argparse.Namespace) -> int:
     """Seals open segments of dead runs."""
     for place in arguments.paths:
-        folder = place if place.is_dir() else place.parent.parent
-        if is_recording(folder):
-            raise RecordError(f"{folder}: a recorder is writing here. Stop it first")
-        wal.segment_paths(place)
-        repaired = wal.recover(place if place.is_dir() else place.parent)
+        paths = wal.segment_paths(place)
+        repaired = []
+        for shard in sorted({wal.read_header(path).shard for path in paths}):
+            writing = next((path for path in paths if is_recording(path.resolve().parent.parent, shard)), None)
+            if writing is not None:
+                raise RecordError(f"{writing.parent}: shard {shard} is being recorded here. Stop its recorder first")
+            repaired += wal.recover(paths, shard)
         for found in repaired:
             print(f"{found.path}: sealed with {found.records:,} events, {found.torn_bytes:,} torn bytes kept beside it")
         if not repaired:

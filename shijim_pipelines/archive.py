@@ -13,6 +13,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -34,6 +35,8 @@ from shijim_pipelines.placement import SESSIONS, Placed, Placement, Unplaceable
 # Records per row group. Buffers over 32 MiB are given back to the system and faulted in anew for every chunk, which
 # costs more than all the encoding; shorter groups cost bytes.
 CHUNK_RECORDS: Final = 120_000
+# Segments at a time: most of the time goes to waiting for the disk, which takes several waits at once.
+WORKERS: Final = 4
 MANIFESTS: Final = "segments"
 _U64: Final = (1 << 64) - 1
 
@@ -109,19 +112,32 @@ def archive_all(
 ) -> Archived:
     """Every sealed segment under `wal_dir`, or the one file it is. `day` keeps those with events of that trading day.
 
-    `progress(path, done, total)` is called before each segment. Raises ArchiveFailed, WalError.
+    `progress(path, done, total)` is called after each segment. Raises ArchiveFailed, WalError.
     """
     paths = wal.segment_paths(wal_dir)
     done: list[ArchivedSegment] = []
     skipped: list[Skipped] = []
-    for number, path in enumerate(paths):
-        if progress:
-            progress(path, number, len(paths))
-        outcome = archive_segment(path, archive_dir)
-        if isinstance(outcome, Skipped):
-            skipped.append(outcome)
-        elif day is None or day in outcome.trading_days:
-            done.append(outcome)
+    failures: list[ArchiveFailed] = []
+
+    def outcome_of(path: Path) -> ArchivedSegment | Skipped | ArchiveFailed:
+        try:
+            return archive_segment(path, archive_dir)
+        except ArchiveFailed as failure:
+            return failure  # told below: one bad segment keeps no other from being archived
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for number, (path, outcome) in enumerate(zip(paths, pool.map(outcome_of, paths), strict=True), 1):
+            if isinstance(outcome, Skipped):
+                skipped.append(outcome)
+            elif isinstance(outcome, ArchiveFailed):
+                failures.append(outcome)
+            elif day is None or day in outcome.trading_days:
+                done.append(outcome)
+            if progress:
+                progress(path, number, len(paths))
+    if failures:
+        more = f" (and {len(failures) - 1} more segments)" if len(failures) > 1 else ""
+        raise ArchiveFailed(f"{failures[0]}{more}; the other segments are archived")
     return Archived(tuple(done), tuple(skipped))
 
 

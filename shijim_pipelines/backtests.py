@@ -13,8 +13,8 @@ import numpy as np
 from hftbacktest import BUY, GTX, LIMIT, BacktestAsset, HashMapMarketDepthBacktest
 from numba import njit
 
-from shijim_pipelines.datasets import Contract, read_contract
 from shijim_pipelines.event_file import InvalidDataset, Rows, content_sha256, validate_npz
+from shijim_pipelines.hft_dataset import Contract, read_contract
 
 STEP_NS = 1_000_000_000
 # What `elapse` returns when time passed and when the data ended. Anything else is an error it does not raise.

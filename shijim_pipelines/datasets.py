@@ -1,339 +1,190 @@
-"""Datasets for hftbacktest: built from the archive's books and trades, written whole or not at all, checked when read.
+"""A dataset of one symbol and day, asked for by name: from lake and audit to the files. Builds nothing itself."""
 
-Not a judge of the data: gaps and coverage are what the audit found; they are passed in and stated, never repaired.
-"""
+from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import subprocess
 from dataclasses import asdict, dataclass
 from datetime import date
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
 
-import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from rust_indicators import EMPTY_PRICE_E6, build_hft_rows
-from shijim_pipelines.event_file import (
-    EVENT_DTYPE,
-    EXCH_EVENT,
-    LOCAL_EVENT,
-    REBUILD,
-    InvalidDataset,
-    Rows,
-    content_sha256,
-    validate_npz,
-    write_npz,
+from shijim_live import __version__
+from shijim_live.calendar import Market
+from shijim_live.events import LEVELS, Lane
+from shijim_live.instruments import Instrument, instrument, tick_size_e6
+from shijim_live.store.lake import Lake
+from shijim_pipelines.audit import audit_day
+from shijim_pipelines.event_file import InvalidDataset
+from shijim_pipelines.gap_report import GapReport
+from shijim_pipelines.hft_dataset import (
+    Contract,
+    Dataset,
+    DatasetFiles,
+    FeedLatency,
+    Provenance,
+    build_dataset,
+    write_dataset,
 )
 
-__all__ = [
-    "Contract",
-    "Dataset",
-    "DatasetFiles",
-    "FeedLatency",
-    "InvalidDataset",
-    "Provenance",
-    "build_dataset",
-    "read_contract",
-    "validate_npz",
-    "write_dataset",
-]
-
-Int64s = NDArray[np.int64]
-
-META_SCHEMA = 1
-LEVELS = 5
-_QUANTILES = {"min": 0.0, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+_LEVELS = ", ".join(
+    f"{name}_{level}"
+    for name in ("bid_price_e6", "bid_volume", "ask_price_e6", "ask_volume")
+    for level in range(1, LEVELS + 1)
+)
+_OF_THE_DAY = "WHERE trading_day = {day:Date32} AND code = {code:String}"
+_CHOSEN = f"{_OF_THE_DAY} AND lane = {{lane:UInt8}} AND source = {{source:String}}"
 
 
 @dataclass(frozen=True, slots=True)
-class FeedLatency:
-    """Declared time from exchange to us (ns), for events whose receive time was not recorded."""
+class Request:
+    """What is wanted; None is all sessions of the day, or the only source there is."""
 
-    fixed_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """What the dataset covers of one session of the exchange."""
-
-    name: str
-    first_exchange_ns: int
-    last_exchange_ns: int
-    first_local_ns: int
-    last_local_ns: int
-    books: int
-    trades: int
-    volume: int
+    day: date
+    symbol: str
+    session: str | None
+    source: str | None
+    feed_latency: FeedLatency  # for events whose receive time was not recorded
 
 
 @dataclass(frozen=True, slots=True)
-class LatencyFacts:
-    """Where the local times come from; latencies in ns as recorded, before any shift."""
+class Made:
+    """What was built, and where it is."""
 
-    fixed_ns: int
-    modelled_events: int
-    recorded_events: int
-    recorded_quantiles_ns: dict[str, int] | None
-    negative_events: int
-
-
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """Rows ready for hftbacktest, and what was done to make them."""
-
-    rows: Rows
-    sessions: tuple[Session, ...]
-    latency: LatencyFacts
-    local_shift_ns: int
-    crossed_books: int
+    request: Request
+    source: str
+    dataset: Dataset
+    files: DatasetFiles
+    gaps: int
+    lots_missing: int
 
 
-@dataclass(frozen=True, slots=True)
-class Contract:
-    """Units of the instrument: tick in price × 10⁶, lot in traded units, contract size in TWD per point and lot."""
+def make_dataset(request: Request, archive_dir: Path, wal_dir: Path, datasets_dir: Path) -> Made:
+    """Builds and writes the dataset of a symbol's board lane.
 
-    tick_size_e6: int
-    lot_size: int
-    contract_size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Where the dataset comes from and what is known to be missing; stated in the meta file as given."""
-
-    inputs: Mapping[str, str]
-    source_commit: str
-    gaps: Sequence[Mapping[str, object]] = ()
-    coverage: Mapping[str, object] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DatasetFiles:
-    npz: Path
-    meta: Path
-    content_sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Stamps:
-    """Times of one table: exchange, local (recorded or modelled) and where it was recorded."""
-
-    exchange_ns: Int64s
-    local_ns: Int64s
-    recorded: NDArray[np.bool_]
-
-
-def build_dataset(books: pa.Table, trades: pa.Table, feed_latency: FeedLatency) -> Dataset:
-    """Books and trades of one code and lane, sorted by sequence → dataset.
-
-    The local time is `received_ns` where it was recorded, otherwise `exchange_ns` plus the declared latency.
+    Raises InvalidDataset when the archive has nothing of it, NoData when it has nothing of the day, UnknownInstrument.
     """
-    if books.num_rows + trades.num_rows == 0:
-        raise InvalidDataset("no books and no trades: nothing to build. Check the symbol and the day: shijim status")
-    stamps = {"books": _stamps(books, "books", feed_latency), "trades": _stamps(trades, "trades", feed_latency)}
-    volume, side = _int64(trades, "volume"), np.ascontiguousarray(trades["side"].to_numpy(), dtype=np.uint8)
-    sessions = _sessions(books, trades, stamps, volume)
-    levels = [_levels(books, name) for name in ("bid_price_e6", "bid_volume", "ask_price_e6", "ask_volume")]
-    first_exchange_ns = np.array([session.first_exchange_ns for session in sessions], dtype=np.int64)
-    first_local_ns = np.array([session.first_local_ns for session in sessions], dtype=np.int64)
-    try:
-        buffer, local_shift_ns = build_hft_rows(
-            ([stamps["books"].exchange_ns, stamps["books"].local_ns], levels),
-            ([stamps["trades"].exchange_ns, stamps["trades"].local_ns, _int64(trades, "price_e6"), volume], side),
-            [first_exchange_ns, first_local_ns],
-        )
-    except ValueError as error:
-        raise InvalidDataset(f"{error}. Look at it with: shijim-live verify") from error
-    bid, ask = levels[0][0], levels[2][0]
-    crossed = (bid >= ask) & (bid != EMPTY_PRICE_E6) & (ask != EMPTY_PRICE_E6)
-    return Dataset(
-        rows=np.frombuffer(memoryview(buffer), EVENT_DTYPE),
-        sessions=sessions,
-        latency=_latency_facts(list(stamps.values()), feed_latency),
-        local_shift_ns=local_shift_ns,
-        crossed_books=int(crossed.sum()),
+    traded = instrument(request.symbol)
+    report = audit_day(archive_dir, wal_dir, request.day)
+    lake = Lake(archive_dir)
+    source = _source(lake, request)
+    trades = _rows(lake, request, source, "ticks", "price_e6, volume, side")
+    books = _rows(lake, request, source, "books", _LEVELS)
+    if trades.num_rows + books.num_rows == 0:
+        raise InvalidDataset(f"{request.symbol} has no {request.session} session on {request.day} in {archive_dir}")
+    dataset = build_dataset(books, trades, request.feed_latency)
+    name = request.symbol if request.session is None else f"{request.symbol}-{request.session}"
+    streams, gaps = _judged(report, request, source)
+    provenance = Provenance(
+        inputs=report.inputs,
+        source_commit=_commit(),
+        gaps=gaps,
+        coverage={"source": source, "lane": Lane.BOARD.name.lower(), "streams": streams, "notes": report.notes},
     )
-
-
-def _int64(table: pa.Table, name: str) -> Int64s:
-    """A column as a contiguous array; NULL becomes the kernels' constant for an absent value."""
-    column = table[name].combine_chunks()
-    if column.null_count:
-        column = pc.fill_null(column, pa.scalar(EMPTY_PRICE_E6, column.type))
-    return np.ascontiguousarray(column.to_numpy(zero_copy_only=False), dtype=np.int64)
-
-
-def _levels(books: pa.Table, name: str) -> list[Int64s]:
-    return [_int64(books, f"{name}_{level}") for level in range(1, LEVELS + 1)]
-
-
-def _stamps(table: pa.Table, what: str, feed_latency: FeedLatency) -> _Stamps:
-    for name in ("sequence", "exchange_ns", "session"):
-        if table[name].null_count:
-            raise InvalidDataset(f"{what}: {name} is absent in {table[name].null_count} rows; it cannot be guessed")
-    if bool((np.diff(_int64(table, "sequence")) < 0).any()):
-        raise InvalidDataset(f"{what}: not sorted by sequence; sort the query by sequence")
-    exchange_ns, received_ns = _int64(table, "exchange_ns"), _int64(table, "received_ns")
-    recorded = received_ns != EMPTY_PRICE_E6
-    return _Stamps(exchange_ns, np.where(recorded, received_ns, exchange_ns + feed_latency.fixed_ns), recorded)
-
-
-def _sessions(books: pa.Table, trades: pa.Table, stamps: Mapping[str, _Stamps], volume: Int64s) -> tuple[Session, ...]:
-    """Sessions in order of time; refused if they overlap, for then no row could start the later one."""
-    names = np.concatenate([_names(books), _names(trades)])
-    exchange_ns = np.concatenate([stamps["books"].exchange_ns, stamps["trades"].exchange_ns])
-    local_ns = np.concatenate([stamps["books"].local_ns, stamps["trades"].local_ns])
-    volumes = np.concatenate([np.zeros(books.num_rows, dtype=np.int64), volume])
-    is_trade = np.arange(len(names)) >= books.num_rows
-    sessions = []
-    for name in np.unique(names):
-        of_session = names == name
-        exchange, local = exchange_ns[of_session], local_ns[of_session]
-        session = Session(
-            name=str(name),
-            first_exchange_ns=int(exchange.min()),
-            last_exchange_ns=int(exchange.max()),
-            first_local_ns=int(local.min()),
-            last_local_ns=int(local.max()),
-            books=int((of_session & ~is_trade).sum()),
-            trades=int((of_session & is_trade).sum()),
-            volume=int(volumes[of_session].sum()),
-        )
-        sessions.append(session)
-    sessions.sort(key=lambda session: session.first_exchange_ns)
-    for earlier, later in pairwise(sessions):
-        overlap = earlier.last_exchange_ns >= later.first_exchange_ns or earlier.last_local_ns >= later.first_local_ns
-        if overlap:
-            raise InvalidDataset(
-                f"session {later.name} starts before {earlier.name} ends; build two datasets, or fix the calendar"
-            )
-    return tuple(sessions)
-
-
-def _names(table: pa.Table) -> NDArray[np.str_]:
-    """Session names, as an array of short strings: comparing them must not cost an object each."""
-    encoded = cast("pa.DictionaryArray[Any, Any]", pc.dictionary_encode(table["session"].combine_chunks()))
-    dictionary = np.array(encoded.dictionary.to_pylist(), dtype=np.str_)
-    return dictionary[encoded.indices.to_numpy()] if len(dictionary) else np.array([], dtype=np.str_)
-
-
-def _latency_facts(stamps: Sequence[_Stamps], feed_latency: FeedLatency) -> LatencyFacts:
-    recorded = [stamp.local_ns[stamp.recorded] - stamp.exchange_ns[stamp.recorded] for stamp in stamps]
-    latencies = np.concatenate(recorded)
-    quantiles = None
-    if len(latencies):
-        values = np.quantile(latencies, list(_QUANTILES.values()), method="lower")
-        quantiles = {name: int(value) for name, value in zip(_QUANTILES, values, strict=True)}
-    return LatencyFacts(
-        fixed_ns=feed_latency.fixed_ns,
-        modelled_events=sum(len(stamp.recorded) for stamp in stamps) - len(latencies),
-        recorded_events=len(latencies),
-        recorded_quantiles_ns=quantiles,
-        negative_events=int((latencies < 0).sum()),
+    files = write_dataset(
+        dataset, datasets_dir / str(request.day), name, request.day, _contract(traded, trades, books), provenance
     )
+    return Made(request, source, dataset, files, len(gaps), sum(int(str(gap["lots"])) for gap in gaps))
 
 
-def write_dataset(
-    dataset: Dataset, directory: Path, symbol: str, day: date, contract: Contract, provenance: Provenance
-) -> DatasetFiles:
-    """Write `<symbol>.npz` and `<symbol>.meta.json`; the same dataset gives the same bytes.
-
-    A meta file that can be seen always describes the npz beside it: the old one goes first, the new one comes last.
-    """
-    _refuse_prices_off_the_tick(dataset.rows, contract)
-    directory.mkdir(parents=True, exist_ok=True)
-    files = DatasetFiles(directory / f"{symbol}.npz", directory / f"{symbol}.meta.json", content_sha256(dataset.rows))
-    meta = orjson.dumps(
-        _meta(dataset, files, symbol, day, contract, provenance),
-        option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE,
+def _source(lake: Lake, request: Request) -> str:
+    """The one source of the symbol and day, or the one asked for: two recordings of one day never mix."""
+    found = lake.query(
+        f"SELECT DISTINCT source FROM books_raw {_OF_THE_DAY} "
+        f"UNION DISTINCT SELECT DISTINCT source FROM ticks_raw {_OF_THE_DAY}",
+        day=request.day,
+        code=request.symbol,
     )
-    with _temporary(files.npz) as npz_temporary, _temporary(files.meta) as meta_temporary:
-        write_npz(npz_temporary, dataset.rows)
-        meta_temporary.write_bytes(meta)
-        _sync(npz_temporary)
-        _sync(meta_temporary)
-        files.meta.unlink(missing_ok=True)
-        npz_temporary.replace(files.npz)
-        meta_temporary.replace(files.meta)
-    _sync(directory)
-    return files
-
-
-@contextmanager
-def _temporary(final: Path) -> Iterator[Path]:
-    """A name beside `final` that is gone afterwards, whatever happens."""
-    path = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _refuse_prices_off_the_tick(rows: Rows, contract: Contract) -> None:
-    """hftbacktest rounds to the tick, which would merge levels without a word."""
-    price_e6 = np.rint(rows["px"] * 1e6).astype(np.int64)
-    off = np.flatnonzero(price_e6 % contract.tick_size_e6)
-    if len(off):
-        price = rows["px"][off[0]]
+    sources = sorted(str(source) for source in found["source"].to_pylist())
+    if request.source in sources:
+        return str(request.source)
+    if request.source is not None or not sources:
+        have = f"recorded by {', '.join(sources)}, not by {request.source}" if sources else "nothing of it is archived"
+        raise InvalidDataset(f"{request.symbol} on {request.day}: {have}. See: shijim audit --day {request.day}")
+    if len(sources) > 1:
         raise InvalidDataset(
-            f"row {off[0]}: price {price} is not a multiple of the tick {contract.tick_size_e6 / 1e6}; "
-            "check the instrument's tick size"
+            f"{request.symbol} on {request.day} was recorded by {' and by '.join(sources)}: say which with --source"
         )
+    return sources[0]
 
 
-def _meta(
-    dataset: Dataset, files: DatasetFiles, symbol: str, day: date, contract: Contract, provenance: Provenance
-) -> dict[str, Any]:
-    quantiles = dataset.latency.recorded_quantiles_ns
-    worst_ns = min(0, quantiles["min"]) if quantiles else 0
-    on_exchange = dataset.rows["ev"] & EXCH_EVENT != 0
-    on_local = dataset.rows["ev"] & LOCAL_EVENT != 0
-    exchange_ns, local_ns = dataset.rows["exch_ts"][on_exchange], dataset.rows["local_ts"][on_local]
-    return {
-        "schema": META_SCHEMA,
-        "symbol": symbol,
-        "day": day,
-        "content_sha256": files.content_sha256,
-        "rows": len(dataset.rows),
-        "first_exchange_ns": int(exchange_ns[0]),
-        "last_exchange_ns": int(exchange_ns[-1]),
-        "first_local_ns": int(local_ns[0]),
-        "last_local_ns": int(local_ns[-1]),
-        "sessions": [asdict(session) for session in dataset.sessions],
-        "feed_latency": asdict(dataset.latency),
-        "local_shift_ns": dataset.local_shift_ns,
-        "skew": {"negative_latency_events": dataset.latency.negative_events, "worst_ns": worst_ns},
-        "crossed_books": dataset.crossed_books,
-        "contract": asdict(contract),
-        "inputs": dict(provenance.inputs),
-        "source_commit": provenance.source_commit,
-        "gaps": list(provenance.gaps),
-        "coverage": provenance.coverage,
-    }
+def _rows(lake: Lake, request: Request, source: str, view: str, columns: str) -> pa.Table:
+    """Rows in the order of recording: run by run as they started, within a run by its sequence."""
+    session = "" if request.session is None else " AND session = {session:String}"
+    return lake.query(
+        f"SELECT row_number() OVER (ORDER BY started_ns, run_id, sequence)::Int64 AS sequence, "
+        f"exchange_ns, received_ns, session, {columns} FROM ("
+        f"SELECT *, min(coalesce(received_ns, exchange_ns)) OVER (PARTITION BY run_id) AS started_ns "
+        f"FROM {view} {_CHOSEN}{session} AND NOT outside) ORDER BY sequence",
+        day=request.day,
+        code=request.symbol,
+        lane=int(Lane.BOARD),
+        source=source,
+        **({} if request.session is None else {"session": request.session}),
+    )
 
 
-def read_contract(meta: Path) -> tuple[Contract, str]:
-    """Units and content hash of the dataset that the meta file describes."""
+def _judged(
+    report: GapReport, request: Request, source: str
+) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """What the audit says of these rows: their streams and gaps, and the holes that are of no one code."""
+    lane = Lane.BOARD.name.lower()
+
+    def mine(of_source: object, code: str, of_lane: str, session: object) -> bool:
+        chosen = request.session is None or request.session == session
+        return of_source == source and code == request.symbol and of_lane == lane and chosen
+
+    streams = [s for s in report.streams if mine(s.source, s.code, s.lane, s.session)]
+    gaps = [
+        gap
+        for gap in report.gaps
+        if not gap.symbol or mine(gap.metadata.get("source"), gap.symbol, gap.lane, gap.metadata.get("session"))
+    ]
+    return [asdict(stream) for stream in streams], [asdict(gap) for gap in gaps]
+
+
+def _contract(traded: Instrument, trades: pa.Table, books: pa.Table) -> Contract:
+    """Units of the instrument. A stock's tick depends on its price: the smallest of the day divides the others."""
+    outer = (books[f"{side}_price_e6_{level}"] for side in ("bid", "ask") for level in (1, LEVELS))
+    prices = [trades["price_e6"], *outer]
+    lowest = min(value for column in prices if (value := pc.min(column).as_py()) is not None)
+    market_order = 0  # a level at price 0 is a market order, and every tick divides it
+    tick_e6 = tick_size_e6(traded, max(lowest, 1)) if lowest != market_order else tick_size_e6(traded, 1)
+    lot_size = 1 if traded.market is Market.FUTURES else traded.lot_size
+    return Contract(tick_size_e6=tick_e6, lot_size=lot_size, contract_size=traded.contract_size)
+
+
+def _commit() -> str:
+    """The source this was built with: the commit of a checkout, otherwise the released version."""
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
     try:
-        fields = orjson.loads(meta.read_bytes())
-        units = [fields["contract"][name] for name in ("tick_size_e6", "lot_size", "contract_size")]
-        sha256 = str(fields["content_sha256"])
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise InvalidDataset(f"{meta}: not a dataset's meta file ({error!r}). {REBUILD}") from error
-    if not all(isinstance(unit, int) and unit > 0 for unit in units):
-        raise InvalidDataset(f"{meta}: contract units {units} are not positive integers. {REBUILD}")
-    return Contract(*units), sha256
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return f"shijim {__version__}"
+    return f"shijim {__version__} {done.stdout.strip()}"
+
+
+def describe(made: Made) -> str:
+    """A few lines a person can read."""
+    dataset = made.dataset
+    request = made.request
+    sessions = ", ".join(
+        f"{session.name}: {session.books:,} books, {session.trades:,} trades, {session.volume:,} lots"
+        for session in dataset.sessions
+    )
+    latency = dataset.latency
+    quantiles = latency.recorded_quantiles_ns
+    feed = f"declared, {latency.fixed_ns / 1e6:g} ms"
+    if quantiles:
+        feed = f"recorded, median {quantiles['p50'] / 1e6:.1f} ms, p99 {quantiles['p99'] / 1e6:.1f} ms"
+    return "\n".join(
+        [
+            f"{request.symbol} on {request.day} from {made.source}: {len(dataset.rows):,} rows ({sessions})",
+            f"  feed latency {feed}; {made.lots_missing:,} lots missing in {made.gaps:,} gaps, stated in the meta",
+            f"  {made.files.npz} · {made.files.npz.stat().st_size / 2**20:.1f} MiB · "
+            f"sha256 {made.files.content_sha256[:16]}",
+            f"  {made.files.meta}",
+        ]
+    )

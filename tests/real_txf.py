@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rust_indicators import EMPTY_PRICE_E6, decode_l5
-from shijim_pipelines.datasets import Contract
+from shijim_pipelines.hft_dataset import Contract
 
 SOURCE = Path(__file__).resolve().parents[1] / "../shared/data/txf_l5/TXFD6_2026-04-09.parquet"
 DAY = date(2026, 4, 9)

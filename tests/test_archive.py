@@ -293,3 +293,17 @@ def test_a_segment_sealed_over_other_contents_is_refused(tmp_path):
     with pytest.raises(ArchiveFailed, match=r"not those its footer was sealed with.*shijim-live verify"):
         archive_segment(paths[0], archive_dir)
     assert [path for path in archive_dir.rglob("*") if path.is_file()] == []
+
+
+def test_one_bad_segment_keeps_no_other_from_being_archived(tmp_path):
+    (bad,) = write_log(tmp_path / "wal", [Status(kind=Kind.START)], created_ns=0)
+    write_log(tmp_path / "wal", trades("TXFD6", "2026-04-09 09:00:00", [1] * 5), run_id="00000000000000cd")
+    with pytest.raises(ArchiveFailed, match=f"{bad.name}.*when it happened.*the other segments are archived"):
+        archive_all(tmp_path / "wal", tmp_path / "archive")
+    assert [path.stem for path in (tmp_path / "archive" / "segments").iterdir()] == ["00000000000000cd-0001"]
+
+
+@pytest.mark.parametrize("year", [2021, 2035, 2099])
+def test_every_believable_year_can_be_placed(year):
+    (placed,) = Placement().place(records([trade("TXFD6", ns(f"{year}-06-10 10:00:00"), 1, 1)]))
+    assert placed.trading_day.year == year

@@ -9,9 +9,16 @@ from hftbacktest import BacktestAsset, HashMapMarketDepthBacktest
 from numba import njit
 from numpy.typing import NDArray
 
-from shijim_pipelines import backtests, datasets
+from shijim_pipelines import backtests, hft_dataset
 from shijim_pipelines.backtests import BacktestFailed, BacktestResult, Quoting, run_backtest
-from shijim_pipelines.datasets import DatasetFiles, FeedLatency, InvalidDataset, Provenance, build_dataset, validate_npz
+from shijim_pipelines.hft_dataset import (
+    DatasetFiles,
+    FeedLatency,
+    InvalidDataset,
+    Provenance,
+    build_dataset,
+    validate_npz,
+)
 
 FEED_NS = 5_000_000
 # Half a millisecond after the feed, so that no look falls on the millisecond grid of the events themselves.
@@ -23,7 +30,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> DatasetFiles:
     dataset = build_dataset(*real_txf.day_session(), FeedLatency(FEED_NS))
     directory = tmp_path_factory.mktemp("datasets")
     provenance = Provenance(inputs={}, source_commit="test")
-    return datasets.write_dataset(dataset, directory, "TXFD6", real_txf.DAY, real_txf.CONTRACT, provenance)
+    return hft_dataset.write_dataset(dataset, directory, "TXFD6", real_txf.DAY, real_txf.CONTRACT, provenance)
 
 
 @pytest.fixture(scope="module")

@@ -108,11 +108,15 @@ def test_a_row_that_cannot_be_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "wal").exists()
 
 
-TICK = {"ts_ns": 1_763_595_067_880_000_064, "symbol": "2330", "asset_type": "stock", "exchange": "TSE",
-        "type": "MD_TICK", "price": 1450.5, "size": 3, "total_volume": 10, "extras": {"tick_type": 1, "chg_type": 2,
-        "simtrade": 0, "avg_price": 1450.1234567, "open": 1449.0, "amount": 4351500.0, "total_amount": 14505000.0,
-        "high": 1451.0, "low": 1448.5, "price_chg": 1.0, "pct_chg": 0.07, "bid_side_total_vol": 4, "ask_side_total_vol": None,
-        "suspend": 0, "intraday_odd": 1}}  # fmt: skip
+TICK = {
+    "ts_ns": 1_763_595_067_880_000_064, "symbol": "2330", "asset_type": "stock", "exchange": "TSE", "type": "MD_TICK",
+    "price": 1450.5, "size": 3, "total_volume": 10,
+    "extras": {
+        "tick_type": 1, "chg_type": 2, "simtrade": 0, "avg_price": 1450.1234567, "open": 1449.0, "amount": 4351500.0,
+        "total_amount": 14505000.0, "high": 1451.0, "low": 1448.5, "price_chg": 1.0, "pct_chg": 0.07,
+        "bid_side_total_vol": 4, "ask_side_total_vol": None, "suspend": 0, "intraday_odd": 1,
+    },
+}  # fmt: skip
 
 
 def test_a_json_line_keeps_what_it_knows_and_the_rest_is_absent(tmp_path: Path) -> None:

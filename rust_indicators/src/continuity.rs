@@ -147,6 +147,8 @@ struct Hole {
     from: u32,
     to: u32,
     exchange_ns: i64,
+    /// Its lots are in `Counters::lots_missing`; not so a hole of the run before.
+    counted: bool,
 }
 
 struct Stream {
@@ -193,6 +195,16 @@ impl Continuity {
             slots: HashMap::default(),
             streams: Vec::new(),
             counters: Counters::default(),
+        }
+    }
+
+    /// Keeps what is known of every stream and counts anew: what was missing before is not missing once more, and a
+    /// late trade that fills it is not found again.
+    pub fn count_anew(&mut self) {
+        self.counters = Counters::default();
+        for stream in &mut self.streams {
+            stream.used = 0;
+            stream.holes.iter_mut().for_each(|hole| hole.counted = false);
         }
     }
 
@@ -245,7 +257,7 @@ impl Continuity {
         } else if from == 0 {
             Verdict::First { basis: Basis::Zero }
         } else {
-            stream.holes.push(Hole { from: 0, to: from, exchange_ns: trade.exchange_ns });
+            stream.holes.push(Hole { from: 0, to: from, exchange_ns: trade.exchange_ns, counted: true });
             self.counters.gaps += 1;
             self.counters.lots_missing += u64::from(from);
             Verdict::Gap { lots: from, basis: Basis::Zero }
@@ -326,7 +338,8 @@ impl Stream {
             }
             counters.gaps += 1;
             counters.lots_missing += u64::from(from - before);
-            counters.forgotten += self.open(Hole { from: before, to: from, exchange_ns: trade.exchange_ns });
+            counters.forgotten +=
+                self.open(Hole { from: before, to: from, exchange_ns: trade.exchange_ns, counted: true });
             return Verdict::Gap { lots: from - before, basis: Basis::Previous };
         }
         if self.recent.contains(&trade.payload) {
@@ -337,10 +350,10 @@ impl Stream {
         if from == before {
             return Verdict::Next; // volume 0: a price was told, no lots
         }
-        let lots = self.fill(from, trade.total_volume, trade.exchange_ns);
+        let (lots, counted) = self.fill(from, trade.total_volume, trade.exchange_ns);
         if lots > 0 || trade.exchange_ns < self.exchange_ns {
             counters.late += 1;
-            counters.lots_missing -= u64::from(lots);
+            counters.lots_missing -= u64::from(counted);
             return Verdict::Late { lots };
         }
         self.exchange_ns = trade.exchange_ns;
@@ -364,9 +377,9 @@ impl Stream {
         u64::from(full)
     }
 
-    /// Takes (from, to] out of the open holes and returns how many lots of them it was.
-    fn fill(&mut self, from: u32, to: u32, exchange_ns: i64) -> u32 {
-        let mut lots = 0;
+    /// Takes (from, to] out of the open holes; returns how many lots of them it was, and how many had been counted.
+    fn fill(&mut self, from: u32, to: u32, exchange_ns: i64) -> (u32, u32) {
+        let (mut lots, mut counted) = (0, 0);
         let mut at = 0;
         while at < self.holes.len() {
             let hole = self.holes[at];
@@ -376,6 +389,7 @@ impl Stream {
                 continue;
             }
             lots += high - low;
+            counted += if hole.counted { high - low } else { 0 };
             self.holes.remove(at);
             for rest in [Hole { to: low, ..hole }, Hole { from: high, ..hole }] {
                 if rest.from < rest.to && self.holes.len() < HOLES_MAX {
@@ -384,7 +398,7 @@ impl Stream {
                 }
             }
         }
-        lots
+        (lots, counted)
     }
 }
 
@@ -535,6 +549,20 @@ mod tests {
         let late = [Verdict::Late { lots: 3 }, Verdict::Late { lots: 1 }, Verdict::Duplicate];
         assert_eq!(found, [&[FIRST, gap][..], &late, &[Verdict::Next]].concat());
         assert_eq!((counters.lots_missing, counters.gaps, counters.late, counters.duplicates), (2, 1, 2, 1));
+    }
+
+    #[test]
+    fn a_late_trade_that_fills_a_hole_of_the_run_before_takes_nothing_from_this_runs_count() {
+        let mut continuity = Continuity::new();
+        for (second, volume, total) in [(0, 2, 2), (3, 2, 10)] {
+            continuity.observe(&trade("TXFD6", second, volume, total));
+        }
+        continuity.count_anew();
+        let later = [(2, 3, 6), (4, 1, 14), (3, 3, 13)].map(|(second, volume, total)| {
+            (continuity.observe(&trade("TXFD6", second, volume, total)), continuity.counters.lots_missing)
+        });
+        let gap = Verdict::Gap { lots: 3, basis: Basis::Previous };
+        assert_eq!(later, [(Verdict::Late { lots: 3 }, 0), (gap, 3), (Verdict::Late { lots: 3 }, 0)]);
     }
 
     #[test]

@@ -88,7 +88,13 @@ impl Ring {
         let fresh = path.with_extension(format!("new-{}", std::process::id()));
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&fresh)?;
         let bytes = (HEADER_WORDS + slots as usize * SLOT_WORDS) * 8;
-        file.set_len(bytes as u64)?;
+        // Every page is taken now: writing to a page that a full /dev/shm cannot give would kill the process.
+        if let Err(error) = allocate(&file, bytes) {
+            let _ = std::fs::remove_file(&fresh);
+            let message =
+                format!("{}: no room for a ring of {slots} slots, {} KiB ({error})", path.display(), bytes >> 10);
+            return Err(io::Error::new(error.kind(), message));
+        }
         let ring = Ring::map(file, bytes, slots)?;
         ring.set(word::SCHEMA, u64::from(SCHEMA_VERSION));
         ring.set(word::SLOTS, slots);
@@ -117,7 +123,9 @@ impl Ring {
             return Err(format!("{name}: schema {schema}, this version reads {SCHEMA_VERSION}: use the same release"));
         }
         ring.slots = ring.get(word::SLOTS);
-        if !ring.slots.is_power_of_two() || bytes < (HEADER_WORDS + ring.slots as usize * SLOT_WORDS) * 8 {
+        // Bounded first: a size that does not fit its type would pass any comparison.
+        let sane = ring.slots.is_power_of_two() && ring.slots <= RING_SLOTS_MAX;
+        if !sane || bytes < (HEADER_WORDS + ring.slots as usize * SLOT_WORDS) * 8 {
             return Err(format!("{name}: {} slots do not fit its {bytes} bytes", ring.slots));
         }
         Ok(ring)
@@ -198,6 +206,17 @@ impl Ring {
         }
         fence(Ordering::Acquire);
         (self.at(slot).load(Ordering::Relaxed) == sequence).then(|| Record::from_words(&words))
+    }
+}
+
+fn allocate(file: &File, bytes: usize) -> io::Result<()> {
+    if cfg!(miri) {
+        return file.set_len(bytes as u64);
+    }
+    // SAFETY: a file descriptor we hold open.
+    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, bytes as libc::off_t) } {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
     }
 }
 
@@ -322,5 +341,17 @@ mod tests {
         std::fs::write(&path, vec![0; 8192]).unwrap();
         assert!(Ring::attach(&path).err().unwrap().contains("not a Shijim ring"));
         assert!(Ring::create(&path, 7, 1).err().unwrap().to_string().contains("power of two"));
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "needs a file mapping")]
+    fn a_ring_that_claims_more_slots_than_it_has_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ring");
+        let ring = Ring::create(&path, 8, 1).unwrap();
+        for slots in [0, 7, 16, 1 << 20, 1 << 40, 1 << 59, 1 << 63] {
+            ring.set(word::SLOTS, slots);
+            assert!(Ring::attach(&path).err().unwrap().contains("do not fit"), "{slots} slots");
+        }
     }
 }

@@ -23,8 +23,15 @@ const TRAILER_BYTES: u64 = 8;
 pub const PREWRITE_BYTES: usize = 64 << 10;
 const PREFIX_BYTES: u64 = 16;
 const FOOTER_PREFIX_BYTES: u64 = 12;
+/// Sequences count from 1: 0 says that the header does not tell where the segment begins.
+const UNKNOWN_SEQUENCE: u64 = 0;
 /// A header or footer longer than this is not one of ours.
 const JSON_BYTES_MAX: u32 = 64 << 20;
+/// After corrupt bytes the next sound block is looked for in pieces of this size, whatever the file claims to be.
+const RESYNC_BYTES: u64 = 1 << 20;
+/// Headers tried, checksum and all, behind one corrupt stretch: chance makes none, and a file made of false headers
+/// must not cost a day of reading. What lies behind so many counts as torn.
+const RESYNC_PROOFS_MAX: u32 = 100_000;
 
 /// What is known of the records of a segment; the footer is made of it.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +67,7 @@ impl Contents {
             .codes
             .iter()
             .filter(|(code, _)| code[0] != 0)
-            .map(|(code, count)| format!("\"{}\":{count}", String::from_utf8_lossy(code).trim_end_matches('\0')))
+            .map(|(code, count)| format!("\"{}\":{count}", json_text(code)))
             .collect();
         let range = |range: Option<(i64, i64)>| range.map_or("null".into(), |(low, high)| format!("[{low},{high}]"));
         format!(
@@ -77,6 +84,14 @@ impl Contents {
             self.multiset.count,
         )
     }
+}
+
+/// A code as the inside of a JSON string, whatever bytes it holds: no record may make its footer unreadable.
+fn json_text(code: &[u8]) -> String {
+    let length = code.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\';
+    let shown = |byte: &u8| if plain(*byte) { char::from(*byte).to_string() } else { format!("\\u{byte:04x}") };
+    code[..length].iter().map(shown).collect()
 }
 
 fn widen(range: &mut Option<(i64, i64)>, value: i64) {
@@ -97,15 +112,19 @@ pub struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// Creates the file with its header and makes both durable, so that no later crash can leave a nameless segment.
+    /// Makes the file with its header under another name and links it to its own once it is durable: whenever a crash
+    /// comes, a file that is called a segment begins like one.
     pub fn create(path: &Path, header_json: &[u8]) -> io::Result<SegmentWriter> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        let file = OpenOptions::new().write(true).read(true).create_new(true).open(path)?;
+        let draft = path.with_extension("draft");
+        let file = OpenOptions::new().write(true).read(true).create(true).truncate(true).open(&draft)?;
         let mut prefix = framed(&SEGMENT_MAGIC, header_json);
         file.write_all_at(&prefix, 0)?;
         file.sync_all()?;
+        std::fs::hard_link(&draft, path)?;
+        std::fs::remove_file(&draft)?;
         sync_folder(path)?;
         let position = prefix.len() as u64;
         prefix.clear();
@@ -165,12 +184,21 @@ impl SegmentWriter {
 }
 
 fn write_footer(file: &File, position: u64, contents: &Contents, recovered: bool) -> io::Result<()> {
-    let mut footer = framed(&FOOTER_MAGIC, contents.footer_json(recovered).as_bytes());
-    footer.extend_from_slice(&(footer.len() as u32).to_le_bytes());
-    footer.extend_from_slice(&TRAILER_MAGIC);
+    write_end(file, position, framed(&FOOTER_MAGIC, contents.footer_json(recovered).as_bytes()))
+}
+
+fn write_end(file: &File, position: u64, mut footer: Vec<u8>) -> io::Result<()> {
+    footer.extend_from_slice(&trailer_of(footer.len()));
     file.write_all_at(&footer, position)?;
     file.set_len(position + footer.len() as u64)?;
     file.sync_all()
+}
+
+fn trailer_of(footer_bytes: usize) -> [u8; TRAILER_BYTES as usize] {
+    let mut trailer = [0; TRAILER_BYTES as usize];
+    trailer[..4].copy_from_slice(&(footer_bytes as u32).to_le_bytes());
+    trailer[4..].copy_from_slice(&TRAILER_MAGIC);
+    trailer
 }
 
 fn framed(magic: &[u8], json: &[u8]) -> Vec<u8> {
@@ -221,6 +249,8 @@ pub struct SegmentReader {
     pub problems: Vec<Problem>,
     pub contents: Contents,
     pub end: End,
+    /// The sequence that comes next if nothing is missing.
+    expected: u64,
 }
 
 impl SegmentReader {
@@ -235,6 +265,7 @@ impl SegmentReader {
         let header_json = read_json(&file, length, 8, 16)
             .ok_or_else(|| format!("{name}: the segment's header is damaged (checksum at byte 12 does not match)"))?;
         let position = PREFIX_BYTES + header_json.len() as u64;
+        let expected = json_number(&header_json, "first_sequence").unwrap_or(UNKNOWN_SEQUENCE);
         Ok(SegmentReader {
             file,
             decoder: BlockDecoder::new().map_err(|error| format!("{name}: {error}"))?,
@@ -245,6 +276,7 @@ impl SegmentReader {
             problems: Vec::new(),
             contents: Contents::default(),
             end: End::More,
+            expected,
         })
     }
 
@@ -257,14 +289,19 @@ impl SegmentReader {
         let length = self.file.metadata()?.len();
         loop {
             if let Some(footer) = self.footer_at(self.position, length)? {
+                // What was sealed and not read stood in the corrupt stretch at the end.
+                if let Some(last) = json_number(&footer, "last_sequence") {
+                    self.note_hole(last + 1);
+                }
                 self.footer_json = Some(footer);
                 self.end = End::Sealed;
                 return Ok(false);
             }
             let start = out.len();
             if let Some(size) = self.block_at(self.position, length, out)? {
-                self.note_hole(&out[start..]);
+                self.note_hole(out[start].header().sequence);
                 self.contents.add(&out[start..]);
+                self.expected = self.contents.last_sequence + 1;
                 self.position += size;
                 return Ok(true);
             }
@@ -280,16 +317,15 @@ impl SegmentReader {
         }
     }
 
-    /// A jump in sequence between blocks: what a corrupt stretch held, or records that were never written.
-    fn note_hole(&mut self, records: &[Record]) {
-        let first = records[0].header().sequence;
-        let expected = self.contents.last_sequence + 1;
-        if self.contents.multiset.count == 0 || first == expected {
+    /// A jump in sequence up to `next`, the first one that is there: what a corrupt stretch held, or records that were
+    /// never written.
+    fn note_hole(&mut self, next: u64) {
+        if self.expected == UNKNOWN_SEQUENCE || next <= self.expected {
             return;
         }
-        let (first_sequence, count) = (expected, first.saturating_sub(expected));
-        let last = first.wrapping_sub(1);
-        let missing = format!("sequences {expected} to {last} are missing");
+        let (first_sequence, count) = (self.expected, next - self.expected);
+        self.expected = next;
+        let missing = format!("sequences {first_sequence} to {} are missing", next - 1);
         match self.problems.last_mut() {
             Some(problem) if problem.offset + problem.length == self.position => {
                 (problem.first_sequence, problem.count) = (first_sequence, count);
@@ -339,19 +375,39 @@ impl SegmentReader {
 
     /// The next sound block or footer after bytes that are neither; sets `end` when there is none.
     fn resync(&mut self, length: u64) -> io::Result<Option<u64>> {
-        let mut rest = vec![0; (length - self.position.min(length)) as usize];
-        self.file.read_exact_at(&mut rest, self.position)?;
-        let mut scratch = Vec::new();
-        for at in 1..rest.len().saturating_sub(3) {
-            let magic = &rest[at..at + 4];
-            let position = self.position + at as u64;
-            let sound = (magic == BLOCK_MAGIC && self.block_at(position, length, &mut scratch)?.is_some())
-                || (magic == FOOTER_MAGIC && self.footer_at(position, length)?.is_some());
-            if sound {
-                return Ok(Some(position));
+        let (mut scratch, mut window) = (Vec::new(), Vec::new());
+        let mut from = self.position;
+        let mut zeros = true;
+        let mut proofs = 0;
+        while from < length {
+            window.resize((length - from).min(RESYNC_BYTES) as usize, 0);
+            self.file.read_exact_at(&mut window, from)?;
+            zeros = zeros && window.iter().all(|byte| *byte == 0);
+            // Only what looks like a header is read again: bytes that merely spell the magic cost nothing.
+            let heads =
+                window.windows(4).enumerate().filter(|(_, magic)| **magic == BLOCK_MAGIC || **magic == FOOTER_MAGIC);
+            for (at, magic) in heads {
+                let position = from + at as u64;
+                if position == self.position || proofs > RESYNC_PROOFS_MAX {
+                    continue;
+                }
+                let inside = at + BLOCK_HEADER_BYTES <= window.len();
+                if *magic == BLOCK_MAGIC && inside && BlockHeader::parse(&window[at..]).is_none() {
+                    continue;
+                }
+                proofs += 1;
+                let sound = match *magic == BLOCK_MAGIC {
+                    true => self.block_at(position, length, &mut scratch)?.is_some(),
+                    false => self.footer_at(position, length)?.is_some(),
+                };
+                if sound {
+                    return Ok(Some(position));
+                }
             }
+            // Three bytes are looked at twice, so that a magic across the edge is seen.
+            from += if length - from > RESYNC_BYTES { RESYNC_BYTES - 3 } else { RESYNC_BYTES };
         }
-        self.end = if rest.iter().all(|byte| *byte == 0) { End::Open } else { End::Torn };
+        self.end = if zeros { End::Open } else { End::Torn };
         Ok(None)
     }
 }
@@ -371,6 +427,14 @@ pub fn read_footer(path: &Path) -> Result<Option<Vec<u8>>, String> {
         return Ok(None);
     }
     reader.footer_at(length - TRAILER_BYTES - size, length).map_err(failed)
+}
+
+/// A number at the top of the JSON that this file writes itself; not a parser of JSON.
+fn json_number(json: &[u8], key: &str) -> Option<u64> {
+    let text = std::str::from_utf8(json).ok()?;
+    let (_, value) = text.split_once(&format!("\"{key}\":"))?;
+    let digits = value.find(|letter: char| !letter.is_ascii_digit()).map_or(value, |end| &value[..end]);
+    digits.parse().ok()
 }
 
 fn read_json(file: &File, length: u64, at: u64, start: u64) -> Option<Vec<u8>> {
@@ -406,6 +470,7 @@ pub fn recover(path: &Path) -> Result<Recovered, String> {
     let mut recovered = Recovered { problems: reader.problems.clone(), ..Recovered::default() };
     recovered.contents = reader.contents.clone();
     if reader.end == End::Sealed {
+        recovered.changed = finish_seal(path, &reader).map_err(failed)?;
         return Ok(recovered);
     }
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
@@ -415,6 +480,21 @@ pub fn recover(path: &Path) -> Result<Recovered, String> {
     write_footer(&file, reader.position, &reader.contents, true).map_err(failed)?;
     recovered.changed = true;
     Ok(recovered)
+}
+
+/// Ends a segment whose writer died between its footer and its last eight bytes, or before the zeros written ahead
+/// were cut off: sealed for who reads it to the end, not sealed for who looks at the end. True if there was need.
+fn finish_seal(path: &Path, reader: &SegmentReader) -> io::Result<bool> {
+    let footer = framed(&FOOTER_MAGIC, reader.footer_json.as_deref().expect("sealed means that the footer was read"));
+    let length = reader.position + footer.len() as u64 + TRAILER_BYTES;
+    let mut trailer = [0; TRAILER_BYTES as usize];
+    let whole = reader.file.metadata()?.len() == length
+        && reader.file.read_exact_at(&mut trailer, length - TRAILER_BYTES).is_ok()
+        && trailer == trailer_of(footer.len());
+    if !whole {
+        write_end(&OpenOptions::new().write(true).open(path)?, reader.position, footer)?;
+    }
+    Ok(!whole)
 }
 
 fn keep_torn_tail(file: &File, path: &Path, position: u64) -> io::Result<u64> {
@@ -429,6 +509,9 @@ fn keep_torn_tail(file: &File, path: &Path, position: u64) -> io::Result<u64> {
     sync_folder(path)?;
     Ok(torn as u64)
 }
+
+#[cfg(test)]
+mod damaged;
 
 #[cfg(test)]
 mod tests {
@@ -539,6 +622,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_lost_at_either_edge_of_a_sealed_segment_is_named_too() {
+        let folder = tempfile::tempdir().unwrap();
+        for (block, first) in [(0, 1), (1, 11)] {
+            let path = folder.path().join(format!("{block}.wal"));
+            let mut writer = SegmentWriter::create(&path, b"{\"first_sequence\":1}").unwrap();
+            let mut offsets = vec![];
+            for number in 0..2 {
+                offsets.push(writer.bytes());
+                writer.append(&trades(1 + 10 * number, 10)).unwrap();
+            }
+            writer.seal().unwrap();
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[offsets[block] as usize + 40] ^= 1;
+            std::fs::write(&path, &bytes).unwrap();
+            let (records, reader) = read_all(&path);
+            let lost: Vec<(u64, u64)> = reader.problems.iter().map(|p| (p.first_sequence, p.count)).collect();
+            assert_eq!((records.len(), lost), (10, vec![(first, 10)]));
+        }
+    }
+
+    #[test]
     fn a_torn_tail_is_kept_beside_the_segment() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.wal");
@@ -565,6 +669,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.wal");
         SegmentWriter::create(&path, b"{}").unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         assert_eq!(SegmentWriter::create(&path, b"{}").err().unwrap().kind(), io::ErrorKind::AlreadyExists);
     }
 }

@@ -1,6 +1,7 @@
 //! The thread that makes the ring durable: write, `fdatasync`, take all that queued meanwhile, repeat. It never drops
 //! and never needs Python. Not the file format (`segment.rs`).
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -170,10 +171,17 @@ impl WalThread {
         let failure = Arc::new(Mutex::new(None));
         let (stop_seen, failure_slot) = (stop.clone(), failure.clone());
         let thread = std::thread::Builder::new().name("shijim-wal".into()).spawn(move || {
-            if let Err(error) = commit_until(&ring, Log::new(config), continuity, &stop_seen) {
-                *failure_slot.lock().expect("nobody panics holding this") = Some(error.to_string());
-                ring.set(word::STATE, state::FAILED);
-            }
+            let place = config.wal_dir.display().to_string();
+            // A panic is a failure like any other: publishers must hear of it now, not when the ring is full.
+            let outcome =
+                catch_unwind(AssertUnwindSafe(|| commit_until(&ring, Log::new(config), continuity, &stop_seen)));
+            let failure = match outcome {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => format!("{error}, in {place}"),
+                Err(_) => format!("the log thread panicked, in {place}"),
+            };
+            *failure_slot.lock().expect("nobody panics holding this") = Some(failure);
+            ring.set(word::STATE, state::FAILED);
         })?;
         Ok(WalThread { thread: Some(thread), stop, failure })
     }
@@ -333,13 +341,23 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_of_the_log_thread_is_a_failure_that_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let ring = Arc::new(Ring::create(&folder.path().join("ring"), 2, 7).unwrap());
+        (1..=3).for_each(|sequence| ring.write(&trade(sequence, 5))); // overruns what the thread has yet to take
+        let mut thread = WalThread::start(ring.clone(), config(folder.path()), Continuity::new()).unwrap();
+        assert!(thread.finish().unwrap_err().contains("the log thread panicked"));
+        assert_eq!((ring.get(word::DURABLE), ring.get(word::STATE)), (0, state::FAILED));
+    }
+
+    #[test]
     fn a_log_that_cannot_be_written_stops_loudly() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("wal"), "a file where the folder should be").unwrap();
         let ring = Arc::new(Ring::create(&folder.path().join("ring"), 1024, 7).unwrap());
         let mut thread = WalThread::start(ring.clone(), config(folder.path()), Continuity::new()).unwrap();
         ring.write(&trade(1, 5));
-        assert!(thread.finish().is_err());
+        assert!(thread.finish().unwrap_err().ends_with(&format!(", in {}", folder.path().join("wal").display())));
         assert_eq!((ring.get(word::DURABLE), ring.get(word::STATE)), (0, state::FAILED));
     }
 }

@@ -119,7 +119,7 @@ def record(
     """Records until the feed ends or `stop` is set. Returns only when everything accepted is durable and sealed."""
     require_room(plan.raw_dir)
     with shard_lock(plan.wal_dir, plan.shard):
-        recovered = wal.recover(plan.wal_dir)
+        recovered = wal.recover(wal.segment_paths(plan.wal_dir), plan.shard)
         resumed_after_ns = resume_point(plan)
         run_id = plan.run_id(f"{plan.config_hash}-{resumed_after_ns}")
         publisher = open_publisher(plan, run_id, resumed_after_ns)

@@ -78,7 +78,7 @@ def _growing(paths: list[Path]) -> Iterator[Trade | Book | Status]:
         if chunk:
             yield from decode_all(chunk)
             continue
-        fresh = sorted(path for path in root.rglob("*.wal") if path not in seen and not wal.is_headless(path))
+        fresh = sorted(path for path in root.rglob("*.wal") if path not in seen)
         if reader.end == "sealed" and fresh:
             seen.add(fresh[0])
             reader, _ = wal.open_segment(fresh[0])

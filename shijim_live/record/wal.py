@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -41,6 +41,7 @@ class SegmentHeader:
     clock: str  # real, simulated, or absent where the source has no receive time
     created_ns: int
     config_hash: str  # equal for runs that record the same thing
+    shard: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,26 +140,12 @@ class Recovered:
     last_received_ns: int | None
 
 
-def recover(wal_dir: Path) -> list[Recovered]:
-    """Seals every segment that has no footer. Only for the owner of the shard: nobody may be writing."""
+def recover(paths: Iterable[Path], shard: int) -> list[Recovered]:
+    """Seals each segment of the shard that has no footer. Only for the shard's owner: nobody may be writing."""
     done = []
-    for path in sorted(wal_dir.rglob("*.wal")):
-        if is_headless(path):
-            # The run died while creating the file: no record was ever in it.
-            path.rename(path.with_suffix(".wal.torn"))
-            continue
-        if footer(path) is None:
+    for path in paths:
+        if footer(path) is None and read_header(path).shard == shard:
             changed, count, torn_bytes, _, last_received_ns, _ = recover_segment(path)
             assert changed, f"{path} had no footer and still has none"
             done.append(Recovered(path, count, torn_bytes, last_received_ns))
     return done
-
-
-def is_headless(path: Path) -> bool:
-    """True for a file a crash left before its header was complete (a truncated or all-zero beginning)."""
-    with path.open("rb") as file:
-        prefix = file.read(16)
-        if len(prefix) < 16 or not prefix.strip(b"\0"):
-            return True
-        declared = int.from_bytes(prefix[8:12], "little")
-    return prefix[:8] == b"SHIJIMW1" and path.stat().st_size < 16 + declared

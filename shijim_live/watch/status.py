@@ -39,7 +39,7 @@ def status(raw_dir: Path, shard: int = 0) -> Status:
     """Raises WalError when there is no log in the folder."""
     wal_dir = raw_dir / "wal"
     paths = wal.segment_paths(wal_dir)
-    footers = [footer for path in paths if not wal.is_headless(path) and (footer := wal.footer(path)) is not None]
+    footers = [footer for path in paths if (footer := wal.footer(path)) is not None]
     recording = is_recording(wal_dir, shard)
     counters: dict[str, int] = {}
     if recording and ring_path(raw_dir, shard).exists():

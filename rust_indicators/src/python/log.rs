@@ -56,7 +56,7 @@ pub fn continuity_of(paths: Vec<PathBuf>) -> PyResult<Continuity> {
             });
         }
     }
-    continuity.counters = Default::default();
+    continuity.count_anew();
     Ok(continuity)
 }
 

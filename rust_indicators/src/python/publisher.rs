@@ -16,13 +16,14 @@ use crate::record::{
     ABSENT_I64, BookBody, EMPTY_PRICE_E6, Header, LEVELS, Record, TradeBody, code_bytes, exchange, flag, kind, lane,
     text_records,
 };
-use crate::ring::{Ring, word};
+use crate::ring::{Ring, state, word};
 use crate::wal::{Durability, WalConfig, WalThread};
 
 /// How long a callback waits for room before it says that the log cannot keep up.
 const BLOCKED_MAX: Duration = Duration::from_secs(5);
 /// Text of a quarantined object; what is longer is cut, and says so.
 const QUARANTINE_BYTES_MAX: usize = 8192;
+const CLOSED: &str = "it has been closed";
 const TAIPEI_OFFSET_NS: i64 = 8 * 3_600 * 1_000_000_000;
 
 /// (attribute, struct character of the record's field, offset in the record, levels)
@@ -64,6 +65,8 @@ struct Names {
 /// Owned by the mutex: the one writer of the ring.
 struct Writer {
     next_sequence: u64,
+    /// Nothing is accepted any more: the log thread takes what there is and ends.
+    closed: bool,
 }
 
 /// Publishes into the ring, and owns the log thread behind it.
@@ -121,7 +124,7 @@ impl Publisher {
             exchange: intern("exchange"),
             value: intern("value"),
         };
-        let writer = Mutex::new(Writer { next_sequence: 1 });
+        let writer = Mutex::new(Writer { next_sequence: 1, closed: false });
         Ok(Publisher { ring, writer, wal: Mutex::new(wal), classes, names })
     }
 
@@ -131,6 +134,10 @@ impl Publisher {
         let received_ns = received_ns.unwrap_or_else(now_ns);
         match self.decode(object, received_ns, connection) {
             Ok((record, sides)) if sides.is_empty() => self.push(object.py(), &mut [record]),
+            Ok((_, sides)) if sides.len() as u64 > self.ring.slots() / 4 => {
+                let error = PyValueError::new_err(format!("its oversize fields need {} records", sides.len()));
+                self.quarantine(object, &error, received_ns, connection)
+            }
             Ok((record, mut records)) => {
                 records.push(record);
                 self.push(object.py(), &mut records)
@@ -187,15 +194,23 @@ impl Publisher {
 
     /// Raises RuntimeError with the reason when the log thread has died.
     fn check(&self) -> PyResult<()> {
+        // The state is looked at first: while `close` waits for the log thread, it holds the lock.
+        if self.ring.get(word::STATE) != state::FAILED {
+            return Ok(());
+        }
         let failure = self.wal.lock().expect("nobody panics holding this").failure();
         failure.map_or(Ok(()), |reason| Err(log_failed(&reason)))
     }
 
     /// Drains, seals and stops. Returns the last durable sequence, which equals the last accepted one.
     fn close(&self, py: Python<'_>) -> PyResult<u64> {
-        py.detach(|| self.wal.lock().expect("nobody panics holding this").finish())
-            .map_err(|reason| log_failed(&reason))?;
-        self.ring.set(word::STATE, crate::ring::state::CLOSED);
+        py.detach(|| {
+            // Whoever is publishing finishes first; whoever comes later is refused, not accepted and forgotten.
+            self.writer.lock().map_err(|_| "a publishing thread panicked".to_string())?.closed = true;
+            self.wal.lock().expect("nobody panics holding this").finish()
+        })
+        .map_err(|reason| log_failed(&reason))?;
+        self.ring.set(word::STATE, state::CLOSED);
         let (accepted, durable) = (self.accepted(), self.durable());
         if accepted != durable {
             return Err(PyRuntimeError::new_err(format!("{accepted} events accepted, only {durable} durable")));
@@ -262,7 +277,10 @@ impl Publisher {
 
     fn push(&self, py: Python<'_>, records: &mut [Record]) -> PyResult<u64> {
         match self.writer.try_lock() {
-            Ok(mut writer) if self.ring.room() >= records.len() as u64 => Ok(self.write(&mut writer, records)),
+            Ok(writer) if writer.closed => Err(log_failed(CLOSED)),
+            Ok(mut writer) if self.accepts() && self.ring.room() >= records.len() as u64 => {
+                Ok(self.write(&mut writer, records))
+            }
             Ok(writer) => {
                 drop(writer);
                 py.detach(|| self.write_when_there_is_room(records)).map_err(|reason| log_failed(&reason))
@@ -272,6 +290,11 @@ impl Publisher {
             }
             Err(TryLockError::Poisoned(_)) => Err(PyRuntimeError::new_err("a publishing thread panicked")),
         }
+    }
+
+    /// Not when the log thread is dead: what is accepted then would never be durable.
+    fn accepts(&self) -> bool {
+        self.ring.get(word::STATE) != state::FAILED
     }
 
     fn write(&self, writer: &mut Writer, records: &mut [Record]) -> u64 {
@@ -287,9 +310,12 @@ impl Publisher {
     fn write_when_there_is_room(&self, records: &mut [Record]) -> Result<u64, String> {
         let started = Instant::now();
         let mut writer = self.writer.lock().map_err(|_| "a publishing thread panicked".to_string())?;
+        if writer.closed {
+            return Err(CLOSED.into());
+        }
         let wanted = records.len() as u64;
-        while self.ring.room() < wanted {
-            if self.ring.get(word::STATE) == crate::ring::state::FAILED || started.elapsed() > BLOCKED_MAX {
+        while !self.accepts() || self.ring.room() < wanted {
+            if !self.accepts() || started.elapsed() > BLOCKED_MAX {
                 self.ring.add(word::BLOCKED_NS, started.elapsed().as_nanos() as u64);
                 let failure = self.wal.lock().expect("nobody panics holding this").failure();
                 return Err(failure.unwrap_or_else(|| format!("the disk has not kept up for {BLOCKED_MAX:?}")));
@@ -463,8 +489,12 @@ fn exchange_ns(stamp: &Bound<'_, PyDateTime>) -> PyResult<(i64, bool)> {
     let days = days_from_civil(year, i64::from(stamp.get_month()), i64::from(stamp.get_day()));
     let seconds =
         i64::from(stamp.get_hour()) * 3_600 + i64::from(stamp.get_minute()) * 60 + i64::from(stamp.get_second());
-    let wall_ns = (days * 86_400 + seconds) * 1_000_000_000 + i64::from(stamp.get_microsecond()) * 1_000;
-    Ok((wall_ns - TAIPEI_OFFSET_NS, year == 2000))
+    // A datetime reaches from year 1 to 9999, 64 bits of ns from 1677 to 2262.
+    let utc_ns = (days * 86_400 + seconds)
+        .checked_mul(1_000_000_000)
+        .and_then(|ns| ns.checked_add(i64::from(stamp.get_microsecond()) * 1_000 - TAIPEI_OFFSET_NS))
+        .ok_or_else(|| PyValueError::new_err(format!("datetime of the year {year} does not fit 64 bits of ns")))?;
+    Ok((utc_ns, year == 2000))
 }
 
 /// Days since 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date algorithms").
