@@ -21,16 +21,16 @@ from shijim_live.broker.replay import ReplayFeed
 from shijim_live.broker.shioaji import quote_classes
 from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig
 from shijim_live.calendar import NotATradingDay, require_trading_day, wall_clock
+from shijim_live.command_line import EXIT_USAGE, Parser
 from shijim_live.events import BrokerClass
 from shijim_live.record import show, wal
-from shijim_live.record.recorder import RecordError, Recording, RecordPlan, Sink, is_recording, record
+from shijim_live.record.recorder import RecordError, Recording, RecordPlan, Sink, is_recording, record, recording_in
 from shijim_live.settings import SETTINGS_HELP, Settings, SettingsError
 from shijim_live.watch.metrics import RecorderMetrics, serve
 from shijim_live.watch.status import describe, status
 
 PROGRESS_SECONDS = 0.5
 DEFAULT_OUTAGE_SECONDS = 30
-EXIT_USAGE = 2
 EXIT_FAILED = 4  # 1 to 3 are verify's findings
 
 EPILOG = """\
@@ -60,10 +60,10 @@ def _fail(text: str, code: int) -> int:
     return code
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line, with help that teaches."""
     variables = "\n".join(f"  {row.name:<29} {row.meaning}" for row in SETTINGS_HELP)
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="shijim-live",
         description="Record the market into a log that loses nothing, and look into that log.",
         epilog=EPILOG + variables,
@@ -95,23 +95,23 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _verb(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    verbs: argparse._SubParsersAction[Parser],
     name: str,
     run: Callable[[argparse.Namespace], int],
     text: str,
-) -> argparse.ArgumentParser:
+) -> Parser:
     verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     verb.set_defaults(run=run)
     return verb
 
 
-def _place(verb: argparse.ArgumentParser) -> None:
+def _place(verb: Parser) -> None:
     verb.add_argument("--data-dir", help="home of everything written (SHIJIM_DATA_DIR, default ./data)")
     verb.add_argument("--profile", help="also read .env.<profile>")
     verb.add_argument("--shard", default="0/1", metavar="I/N", help="which recorder of how many, from 0 (default 0/1)")
 
 
-def _record_options(verb: argparse.ArgumentParser) -> None:
+def _record_options(verb: Parser) -> None:
     verb.add_argument("--broker", choices=("simulated", "replay"), required=True, help="where events come from")
     _place(verb)
     verb.add_argument("--day", type=_day, help="simulated: the trading day, YYYY-MM-DD")
@@ -367,13 +367,10 @@ def _being_written(segment: wal.Segment) -> bool:
 def run_repair(arguments: argparse.Namespace) -> int:
     """Seals open segments of dead runs."""
     for place in arguments.paths:
-        paths = wal.segment_paths(place)
-        repaired = []
-        for shard in sorted({wal.read_header(path).shard for path in paths}):
-            writing = next((path for path in paths if is_recording(path.resolve().parent.parent, shard)), None)
-            if writing is not None:
-                raise RecordError(f"{writing.parent}: shard {shard} is being recorded here. Stop its recorder first")
-            repaired += wal.recover(paths, shard)
+        wal.segment_paths(place)
+        if (folder := recording_in(place)) is not None:
+            raise RecordError(f"{folder}: a recorder is writing here. Stop it first")
+        repaired = wal.recover(place if place.is_dir() else place.parent)
         for found in repaired:
             print(f"{found.path}: sealed with {found.records:,} events, {found.torn_bytes:,} torn bytes kept beside it")
         if not repaired:

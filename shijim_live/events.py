@@ -316,26 +316,41 @@ def _packed(event: Event, name: str) -> object:
 
 def decode_all(records: bytes | memoryview) -> Iterator[Trade | Book | Status]:
     """Events of consecutive records, with side records folded into the event they belong to."""
+    return decode_chunks([records])
+
+
+def decode_chunks(chunks: Iterable[bytes | memoryview]) -> Iterator[Trade | Book | Status]:
+    """The same of records that come in pieces: an event and its side records may lie in two of them."""
     return fold_side_records(
-        decode(bytes(records[at : at + RECORD_BYTES])) for at in range(0, len(records), RECORD_BYTES)
+        decode(bytes(records[at : at + RECORD_BYTES]))
+        for records in chunks
+        for at in range(0, len(records), RECORD_BYTES)
     )
 
 
 def fold_side_records(events: Iterable[Trade | Book | Status]) -> Iterator[Trade | Book | Status]:
-    """Gives each event its oversize fields and drops the side records that carried them."""
-    pending: list[tuple[int, str]] = []
+    """Gives each event its oversize fields and drops the side records that carried them.
+
+    Side records stand right before their event. Where a corrupt block took some of them, or the event, the rest is
+    dropped too: half a value is none.
+    """
+    pending: dict[int, str] = {}
+    last_sequence = 0
     for event in events:
+        if last_sequence and event.sequence != last_sequence + 1:
+            pending.clear()
+        last_sequence = event.sequence
         if isinstance(event, Status):
             if event.kind != Kind.SIDE:
                 yield event
             elif event.part == 0:
-                pending.append((event.field, event.text))
-            else:
-                pending[-1] = (event.field, pending[-1][1] + event.text)
+                pending[event.field] = event.text
+            elif event.field in pending:
+                pending[event.field] += event.text
             continue
         if event.flags & Flag.HAS_SIDE:
-            oversize = tuple((FIELD_AT[(event.kind, field)], text) for field, text in pending)
-            event = replace(event, oversize=oversize)
+            oversize = ((FIELD_AT.get((event.kind, field)), text) for field, text in pending.items())
+            event = replace(event, oversize=tuple((field, text) for field, text in oversize if field))
         pending.clear()
         yield event
 

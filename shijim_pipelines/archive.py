@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rust_indicators import multiset_hash, read_footer
+from shijim_live.calendar import CalendarUnknown
 from shijim_live.events import ABSENT_I64, RECORD_BYTES, UnknownRecord
 from shijim_live.record import wal
 from shijim_live.store import schema
@@ -45,6 +46,13 @@ class ArchiveFailed(ValueError):
     """The archive could not be proven equal to the segment, or the segment cannot be archived; nothing is published."""
 
 
+class ManifestDamaged(ValueError):
+    """A manifest that was altered; the log is still there to archive from."""
+
+
+_ARCHIVE_AGAIN: Final = "Delete it and run: shijim archive"
+
+
 @dataclass(frozen=True, slots=True)
 class ArchivedSegment:
     """What the manifest of one archived segment says."""
@@ -55,6 +63,7 @@ class ArchivedSegment:
     files: tuple[Path, ...]
     trading_days: tuple[date, ...]
     already: bool  # it had been archived before
+    problems: tuple[str, ...]  # stretches of the segment that could not be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,7 @@ class Archived:
 
     segments: tuple[ArchivedSegment, ...]
     skipped: tuple[Skipped, ...]
+    failed: tuple[Skipped, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,39 +122,37 @@ def archive_all(
 ) -> Archived:
     """Every sealed segment under `wal_dir`, or the one file it is. `day` keeps those with events of that trading day.
 
-    `progress(path, done, total)` is called after each segment. Raises ArchiveFailed, WalError.
+    `progress(path, done, total)` is called after each segment. One that fails does not keep the others from being
+    archived. Raises WalError.
     """
     paths = wal.segment_paths(wal_dir)
     done: list[ArchivedSegment] = []
     skipped: list[Skipped] = []
-    failures: list[ArchiveFailed] = []
+    failed: list[Skipped] = []
 
-    def outcome_of(path: Path) -> ArchivedSegment | Skipped | ArchiveFailed:
+    def outcome_of(path: Path) -> ArchivedSegment | Skipped | ArchiveFailed | ManifestDamaged:
         try:
             return archive_segment(path, archive_dir)
-        except ArchiveFailed as failure:
+        except (ArchiveFailed, ManifestDamaged) as failure:
             return failure  # told below: one bad segment keeps no other from being archived
 
     with ThreadPoolExecutor(WORKERS) as pool:
         for number, (path, outcome) in enumerate(zip(paths, pool.map(outcome_of, paths), strict=True), 1):
             if isinstance(outcome, Skipped):
                 skipped.append(outcome)
-            elif isinstance(outcome, ArchiveFailed):
-                failures.append(outcome)
+            elif isinstance(outcome, Exception):
+                failed.append(Skipped(path, str(outcome)))
             elif day is None or day in outcome.trading_days:
                 done.append(outcome)
             if progress:
                 progress(path, number, len(paths))
-    if failures:
-        more = f" (and {len(failures) - 1} more segments)" if len(failures) > 1 else ""
-        raise ArchiveFailed(f"{failures[0]}{more}; the other segments are archived")
-    return Archived(tuple(done), tuple(skipped))
+    return Archived(tuple(done), tuple(skipped), tuple(failed))
 
 
 def archive_segment(path: Path, archive_dir: Path) -> ArchivedSegment | Skipped:
     """One segment; doing it again changes nothing. Raises ArchiveFailed."""
     known = read_manifest(archive_dir, path.stem)
-    if known is not None:
+    if known is not None and not missing_files(known, archive_dir):
         return _archived(known, archive_dir, already=True)
     try:
         footer = read_footer(path)
@@ -158,7 +166,7 @@ def archive_segment(path: Path, archive_dir: Path) -> ArchivedSegment | Skipped:
         chunks = iter(lambda: reader.read(CHUNK_RECORDS), b"")
         try:
             staged, fingerprint, missing = write_tables(chunks, header, folder)
-        except (Unplaceable, UnknownRecord) as error:
+        except (Unplaceable, UnknownRecord, CalendarUnknown) as error:
             raise ArchiveFailed(f"{path}: {error}") from error
         _verify(path, staged, fingerprint)
         sealed = orjson.loads(footer)
@@ -263,15 +271,54 @@ def read_manifest(archive_dir: Path, key: str) -> dict[str, Any] | None:
     """What is known of an archived segment; `None` when it is not archived."""
     path = archive_dir / MANIFESTS / f"{key}.json"
     try:
-        return dict(orjson.loads(path.read_bytes()))
+        found = orjson.loads(path.read_bytes())
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise ManifestDamaged(f"{path}: not JSON ({error}). {_ARCHIVE_AGAIN}") from None
+    if not _is_manifest(found, key):
+        raise ManifestDamaged(f"{path}: not the manifest of an archived segment. {_ARCHIVE_AGAIN}")
+    return dict(found)
+
+
+def _is_manifest(found: Any, key: str) -> bool:
+    """Whether everything that is read of a manifest is there, and of its kind."""
+    try:
+        sealed = found["footer"]
+        kinds = {
+            str: [found["run_id"], found["source"], found["multiset_sum"]],
+            int: [found["segment"], found["records"], found["first_sequence"], sealed["last_sequence"]],
+            dict: [sealed["kinds"]],
+        }
+        kinds[int] += [number for hole in found["missing_sequences"] for number in hole]
+        kinds[str] += [problem["message"] for problem in found["problems"]]
+        for file in found["files"]:
+            date.fromisoformat(file["trading_day"])
+            kinds[int].append(file["bytes"])
+            kinds[str].append(file["sha256"])
+        sound = all(type(value) is kind for kind, values in kinds.items() for value in values)
+        known = all(file["table"] in schema.TABLES for file in found["files"])
+        return sound and known and f"{found['run_id']}-{found['segment']:04}" == key
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
 
 
 def manifests(archive_dir: Path) -> dict[str, dict[str, Any]]:
     """Every archived segment's manifest, by key."""
-    paths = sorted((archive_dir / MANIFESTS).glob("*.json"))
-    return {path.stem: orjson.loads(path.read_bytes()) for path in paths}
+    keys = sorted(path.stem for path in (archive_dir / MANIFESTS).glob("*.json"))
+    found = {key: read_manifest(archive_dir, key) for key in keys}
+    return {key: manifest for key, manifest in found.items() if manifest is not None}
+
+
+def missing_files(manifest: dict[str, Any], archive_dir: Path) -> list[Path]:
+    """Files a manifest names that are not there with the size they were published with."""
+    key = f"{manifest['run_id']}-{manifest['segment']:04}"
+    found = []
+    for file in manifest["files"]:
+        path = parquet_path(archive_dir, file["table"], date.fromisoformat(file["trading_day"]), key)
+        if not path.is_file() or path.stat().st_size != file["bytes"]:
+            found.append(path)
+    return found
 
 
 def _archived(manifest: dict[str, Any], archive_dir: Path, already: bool) -> ArchivedSegment:
@@ -284,6 +331,7 @@ def _archived(manifest: dict[str, Any], archive_dir: Path, already: bool) -> Arc
         files=tuple(parquet_path(archive_dir, table, day, key) for table, day in places),
         trading_days=tuple(sorted({day for _, day in places})),
         already=already,
+        problems=tuple(problem["message"] for problem in manifest["problems"]),
     )
 
 

@@ -20,7 +20,7 @@ from shijim_live.events import ABSENT_I64, TEXT_BYTES, Kind
 from shijim_live.record import wal
 from shijim_live.store import schema
 from shijim_live.store.parquet import parquet_path, stored_rows
-from shijim_pipelines.archive import MANIFESTS, read_manifest
+from shijim_pipelines.archive import MANIFESTS, manifests, missing_files, read_manifest
 from shijim_pipelines.gap_report import Gap, GapReport, Stream, describe, lane_name, write_report
 from shijim_pipelines.volume import NOWHERE, StreamKey, Tally, VolumeGap, judge_files
 
@@ -36,6 +36,10 @@ Manifest = dict[str, Any]
 
 class NoData(ValueError):
     """Nothing of the day is archived."""
+
+
+class ArchiveDamaged(ValueError):
+    """A file of the archive is gone or altered: what is left must not be judged as if it were all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +72,13 @@ def audit_day(archive_dir: Path, wal_dir: Path | None, day: date) -> GapReport:
         by_source[segment["source"]].append(segment)
     streams, gaps = [], []
     for source, mine in sorted(by_source.items()):
-        files = [(segment["run_id"], parquet_path(archive_dir, "ticks", day, _key(segment))) for segment in mine]
+        files = [
+            (segment["run_id"], parquet_path(archive_dir, "ticks", day, _key(segment)))
+            for segment in mine
+            if ["ticks", str(day)] in [[file["table"], file["trading_day"]] for file in segment["files"]]
+        ]
         known = [outage for outage in outages if outage.source == source]
-        for key, tally in sorted(judge_files((run, path) for run, path in files if path.exists()).items()):
+        for key, tally in sorted(judge_files(files).items()):
             streams.append(_stream(source, key, tally))
             gaps += [_volume_gap(source, day, key, tally, gap, known) for gap in tally.gaps if gap.lots]
     for run_id in sorted({segment["run_id"] for segment in segments}):
@@ -92,11 +100,19 @@ def _segments(archive_dir: Path, day: date) -> tuple[list[Manifest], list[str]]:
     keys: set[str] = set()
     for table in schema.TABLES:
         keys |= {path.stem for path in parquet_path(archive_dir, table, day, "_").parent.glob("*.parquet")}
+    # A file that was lost is still named by its manifest.
+    keys |= {
+        key
+        for key, manifest in manifests(archive_dir).items()
+        if str(day) in [file["trading_day"] for file in manifest["files"]]
+    }
     found, notes = [], []
     for key in sorted(keys):
         manifest = read_manifest(archive_dir, key)
         if manifest is None:
             notes.append(f"segment {key} is half archived and was not judged. Run: shijim archive")
+        elif missing := missing_files(manifest, archive_dir):
+            raise ArchiveDamaged(f"{missing[0]}: not what segment {key} was archived as. Run: shijim archive")
         else:
             found.append(manifest)
     started: dict[str, int] = {}

@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 from shijim_live import __version__
 from shijim_live.calendar import NotATradingDay, require_trading_day
+from shijim_live.command_line import EXIT_USAGE, Parser
 from shijim_live.settings import SETTINGS_HELP, Settings, SettingsError
 from shijim_pipelines import archive, audit, datasets, demo, imports
 from shijim_pipelines.event_file import InvalidDataset
 from shijim_pipelines.hft_dataset import FeedLatency
 
-EXIT_USAGE = 2
 EXIT_FAILED = 4
 
 EPILOG = """\
@@ -51,10 +51,10 @@ def _fail(text: str, code: int) -> int:
     return code
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line, with help that teaches."""
     variables = "\n".join(f"  {row.name:<29} {row.meaning}" for row in SETTINGS_HELP)
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="shijim",
         description="From the recorded log to a dataset a backtest can trust, one stage a verb.",
         epilog=EPILOG + variables,
@@ -97,11 +97,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _verb(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    verbs: argparse._SubParsersAction[Parser],
     name: str,
     run: Callable[[argparse.Namespace], int],
     text: str,
-) -> argparse.ArgumentParser:
+) -> Parser:
     verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     verb.set_defaults(run=run)
     verb.add_argument("--data-dir", help="home of everything written (SHIJIM_DATA_DIR, default ./data)")
@@ -164,14 +164,22 @@ def run_archive(arguments: argparse.Namespace) -> int:
     )
     for skipped in done.skipped:
         print(f"  left alone: {skipped.path}: {skipped.reason}")
-    return 0
+    for segment in fresh:
+        for problem in segment.problems:
+            print(f"shijim: {segment.key}: {problem}; what is sound was archived", file=sys.stderr)
+    for failure in done.failed:
+        print(f"shijim: {failure.reason}", file=sys.stderr)
+    return EXIT_FAILED if done.failed else 0
 
 
 def run_query(arguments: argparse.Namespace) -> int:
     """Prints an answer of the lake."""
     from shijim_live.store.lake import Lake
 
-    answer = Lake(_settings(arguments).archive_dir).query(arguments.sql)
+    archive_dir = _settings(arguments).archive_dir
+    if not archive_dir.is_dir():
+        raise ValueError(f"{archive_dir}: no archive here. Run: shijim archive, or give --data-dir")
+    answer = Lake(archive_dir).query(arguments.sql)
     if arguments.format == "jsonl":
         for row in answer.to_pylist():
             print(orjson.dumps(row, default=str).decode())

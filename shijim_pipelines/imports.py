@@ -10,10 +10,11 @@ import hashlib
 import os
 import re
 import shutil
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from json import JSONDecodeError, loads
+from json import loads
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ def import_file(path: Path, wal_dir: Path, symbol: str | None = None) -> Importe
         return _described(path, reader.source, run_id, final, already_there=True)
     chunks = reader.read(path, symbol)
     first_ns, first = _first(path, chunks)
+    _remove_dead_stagings(wal_dir.parent, run_id)
     staging = wal_dir.parent / f".import-{run_id}-{os.getpid()}"
     try:
         writer = LogWriter(staging, run_id, _header(path, reader.source, run_id, first_ns))
@@ -96,10 +98,25 @@ def import_file(path: Path, wal_dir: Path, symbol: str | None = None) -> Importe
         writer.close()
         wal_dir.mkdir(parents=True, exist_ok=True)
         # One rename: a recorder or an archive never sees half an import.
-        staging.rename(final)
+        try:
+            staging.rename(final)
+        except OSError:
+            if not final.is_dir():
+                raise
+            # Somebody else imported the same file meanwhile: the same events.
+            return _described(path, reader.source, run_id, final, already_there=True)
+    except OSError as error:
+        raise ImportRefused(f"{path}: cannot be written to {wal_dir} ({error}). Nothing was imported") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return _described(path, reader.source, run_id, final, already_there=False)
+
+
+def _remove_dead_stagings(raw_dir: Path, run_id: str) -> None:
+    """What a killed import of the same file left; one that still runs keeps its own."""
+    for stale in raw_dir.glob(f".import-{run_id}-*"):
+        if not Path(f"/proc/{stale.name.rpartition('-')[2]}").exists():
+            shutil.rmtree(stale, ignore_errors=True)
 
 
 def _first(path: Path, chunks: Iterator[bytes]) -> tuple[int, bytes]:
@@ -245,20 +262,24 @@ def _read_stream(path: Path, symbol: str | None) -> Iterator[bytes]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                event = _stream_event(loads(line, parse_float=Decimal), symbol)
-            except (JSONDecodeError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+                encoded = encode_with_sides(_stream_event(loads(line, parse_float=Decimal), symbol))
+            except _BROKEN_LINE as error:
                 if number == 1:
                     raise ImportRefused(
                         f"{path}: line 1 is no Shioaji callback of the first Shijim ({type(error).__name__}: {error})"
                     ) from None
                 records += _quarantined(number, line, error)
             else:
-                records.append(encode_with_sides(event))
+                records.append(encoded)
             if len(records) >= APPEND_RECORDS:
                 yield b"".join(records)
                 records.clear()
     if records:
         yield b"".join(records)
+
+
+# Whatever a line may hold instead of what it claims: no JSON, other types, numbers that fit no record.
+_BROKEN_LINE = (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError, struct.error)
 
 
 def _quarantined(number: int, line: bytes, error: Exception) -> list[bytes]:
@@ -281,8 +302,11 @@ def _stream_event(line: dict[str, Any], symbol: str | None) -> Trade | Book:
     if stamp_ns != exchange_ns:
         flags |= Flag.TIME_ROUNDED
     lane = Lane.TRIAL if flags & Flag.SIMTRADE else Lane.ODD if flags & Flag.INTRADAY_ODD else Lane.BOARD
+    code = symbol or line["symbol"]
+    if not re.fullmatch(r"[!#-\[\]-~]{1,16}", code):
+        raise ValueError(f"code {code!r} is not 1 to 16 printable ASCII characters")
     common: dict[str, Any] = {
-        "code": symbol or line["symbol"], "exchange_ns": exchange_ns, "source_offset_ns": stamp_ns - exchange_ns,
+        "code": code, "exchange_ns": exchange_ns, "source_offset_ns": stamp_ns - exchange_ns,
         "flags": flags, "lane": lane, "exchange": Exchange[line["exchange"]],
         "broker_class": BrokerClass.SHIOAJI_STREAM,
     }  # fmt: skip
@@ -308,11 +332,11 @@ def _stream_trade(line: dict[str, Any], extras: dict[str, Any], common: dict[str
         _put_price(fields, oversize, ours, extras.get(theirs))
     _put_price(fields, oversize, "price_e6", line["price"])
     for name in _TRADE_COUNTS:
-        fields[name] = ABSENT_U32 if extras.get(name) is None else int(extras[name])
-    chg_type = ABSENT_U8 if extras.get("chg_type") is None else int(extras["chg_type"])
+        fields[name] = ABSENT_U32 if extras.get(name) is None else _whole(extras[name])
+    chg_type = ABSENT_U8 if extras.get("chg_type") is None else _whole(extras["chg_type"])
     return Trade(
-        **common, **fields, oversize=tuple(oversize), volume=int(line["size"]), total_volume=int(line["total_volume"]),
-        side=int(extras["tick_type"]), chg_type=chg_type,
+        **common, **fields, oversize=tuple(oversize), volume=_whole(line["size"]),
+        total_volume=_whole(line["total_volume"]), side=_whole(extras["tick_type"]), chg_type=chg_type,
     )  # fmt: skip
 
 
@@ -322,7 +346,7 @@ def _stream_book(line: dict[str, Any], extras: dict[str, Any], common: dict[str,
     fields: dict[str, Any] = {}
     oversize: list[tuple[str, str]] = []
     for side in ("bid", "ask"):
-        volumes = [int(volume) for volume in line[f"{side}_volumes"]]
+        volumes = [_whole(volume) for volume in line[f"{side}_volumes"]]
         prices = [_e6(price) for price in line[f"{side}_prices"]]
         if len(volumes) != len(prices) or len(prices) > LEVELS or None in prices:
             raise ValueError(f"{side} side has {len(prices)} prices and {len(volumes)} volumes")
@@ -340,9 +364,17 @@ def _stream_book(line: dict[str, Any], extras: dict[str, Any], common: dict[str,
             (f"first_derived_{side}_vol", extras.get(f"first_derived_{side}_vol")),
             (f"{side}_total_vol", line.get(f"{side}_total_vol")),
         ):
-            fields[name] = ABSENT_U32 if value is None else int(value)
+            fields[name] = ABSENT_U32 if value is None else _whole(value)
     _put_price(fields, oversize, "underlying_price_e6", line.get("underlying_price"))
     return Book(**common, **fields, oversize=tuple(oversize))
+
+
+def _whole(value: Decimal | int) -> int:
+    """A count as it stands: one that is no whole number, or none that a record holds, is an error and not rounded."""
+    whole = int(value)
+    if whole != value or not 0 <= whole < ABSENT_U32:
+        raise ValueError(f"{value!r} is not a count")
+    return whole
 
 
 def _e6(value: Decimal | int) -> int | None:

@@ -57,7 +57,8 @@ class Placement:
         """`when_unknown_ns` places what comes before the first record with a stamp, if nothing after it does."""
         self._continuity = Continuity()
         self._last_books: dict[tuple[bytes, int], bytes] = {}
-        self._last_ns = when_unknown_ns
+        believable = bool(_believable(np.array([when_unknown_ns]))[0])
+        self._last_ns = when_unknown_ns if believable else ABSENT_I64
 
     def place(self, records: bytes) -> Iterator[Placed]:
         """Every record exactly once. Raises Unplaceable, UnknownRecord."""

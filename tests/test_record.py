@@ -191,9 +191,8 @@ def test_a_recorder_leaves_the_open_segment_of_another_shard_alone(tmp_path: Pat
             assert first.poll() is None
             time.sleep(0.01)
         [open_segment] = tmp_path.rglob("*.wal")
-        second = subprocess.run(
-            [*record_command(tmp_path, "--shard", "1/2"), "--seed", "2"], capture_output=True, text=True, check=False
-        )
+        next_day = record_command(tmp_path, "--shard", "1/2", "--day", "2026-04-10")
+        second = subprocess.run(next_day, capture_output=True, text=True, check=False)
         assert second.returncode == 0, second.stderr
         assert wal.footer(open_segment) is None
     finally:

@@ -74,7 +74,7 @@ def within(dotted: str, *parents: str) -> bool:
 # Left may be imported by right, never the reverse; what stands together may import each other.
 LEVELS = (
     ("events",),
-    ("calendar", "instruments", "settings", "settings_sources"),
+    ("calendar", "command_line", "instruments", "settings", "settings_sources"),
     ("broker", "record", "store"),
     ("trade", "watch"),
     ("cli",),

@@ -147,7 +147,7 @@ struct Hole {
     from: u32,
     to: u32,
     exchange_ns: i64,
-    /// Its lots are in `Counters::lots_missing`; not so a hole of the run before.
+    /// Not for a hole of the run before.
     counted: bool,
 }
 
@@ -198,22 +198,16 @@ impl Continuity {
         }
     }
 
-    /// Keeps what is known of every stream and counts anew: what was missing before is not missing once more, and a
-    /// late trade that fills it is not found again.
+    /// Keeps what is known of every stream and counts from zero: the holes so far are of the run before.
     pub fn count_anew(&mut self) {
         self.counters = Counters::default();
-        for stream in &mut self.streams {
-            stream.used = 0;
-            stream.holes.iter_mut().for_each(|hole| hole.counted = false);
-        }
+        self.streams.iter_mut().for_each(|stream| stream.used = 0);
+        self.streams.iter_mut().flat_map(|stream| &mut stream.holes).for_each(|hole| hole.counted = false);
     }
 
     #[inline(always)]
     pub fn observe(&mut self, record: &Record) -> Verdict {
-        match sighting(record) {
-            Some(trade) => self.judge(&trade).verdict,
-            None => Verdict::NotJudged,
-        }
+        sighting(record).map_or(Verdict::NotJudged, |trade| self.judge(&trade).verdict)
     }
 
     #[inline(always)]
@@ -225,8 +219,7 @@ impl Continuity {
         if !(in_window && same) {
             return self.judge_far(trade);
         }
-        let slot = near.slot as usize;
-        self.judge_in(slot, trade)
+        self.judge_in(near.slot as usize, trade)
     }
 
     /// The stream is not the one last seen under this code: look it up by session, or start it.
@@ -389,7 +382,7 @@ impl Stream {
                 continue;
             }
             lots += high - low;
-            counted += if hole.counted { high - low } else { 0 };
+            counted += (high - low) * u32::from(hole.counted);
             self.holes.remove(at);
             for rest in [Hole { to: low, ..hole }, Hole { from: high, ..hole }] {
                 if rest.from < rest.to && self.holes.len() < HOLES_MAX {

@@ -11,11 +11,12 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import orjson
 
@@ -38,6 +39,9 @@ from shijim_live.record import wal
 
 # A recorder started with less room than this would stop within the day: refuse while somebody is looking.
 FREE_BYTES_MIN = 256 * 1024 * 1024
+# Somebody who only asks whether the shard is recorded holds its lock for an instant: try again for this long.
+LOCK_SECONDS_MAX = 1.0
+LOCK_TRY_SECONDS = 0.02
 # A session is at most this long: what the continuity of a restarted recorder must look back on.
 SESSION_NS_MAX = 20 * 3_600 * 1_000_000_000
 END_OF_FEED = 1  # value of a STOP event: the feed had nothing more to say
@@ -95,22 +99,26 @@ class Recording:
 class Sink:
     """What a feed may do: hand over quotes, decoded records, and changes of its connection."""
 
-    def __init__(self, publisher: Publisher) -> None:
+    def __init__(self, publisher: Publisher, down_since_ns: int | None = None) -> None:
+        """`down_since_ns`: since when nothing may have been delivered, if the first word is that we are connected."""
         self.quote = publisher.publish
         self.records = publisher.publish_records
         self._publisher = publisher
-        self._down_since_ns: int | None = None
+        self._down_since_ns = down_since_ns
 
     def connection(self, change: Connection, received_ns: int) -> None:
-        """A hole we know about is a fact: it is written when it begins, and sized when it ends."""
-        self._publisher.publish_status(Kind.CONNECTION, received_ns, value=change is Connection.UP, text=change.value)
-        if change is Connection.DOWN:
-            self._down_since_ns = received_ns
-        elif self._down_since_ns is not None:
+        """A hole we know about is a fact: it is written when it begins, and sized when it ends.
+
+        The outage comes before the connection that ended it: whoever dies between the two has told of the hole.
+        """
+        if change is Connection.UP and self._down_since_ns is not None:
             begin_ns, self._down_since_ns = self._down_since_ns, None
             self._publisher.publish_status(
                 Kind.OUTAGE, received_ns, begin_ns=begin_ns, end_ns=received_ns, text="broker connection lost"
             )
+        self._publisher.publish_status(Kind.CONNECTION, received_ns, value=change is Connection.UP, text=change.value)
+        if change is Connection.DOWN:
+            self._down_since_ns = received_ns
 
 
 def record(
@@ -119,27 +127,41 @@ def record(
     """Records until the feed ends or `stop` is set. Returns only when everything accepted is durable and sealed."""
     require_room(plan.raw_dir)
     with shard_lock(plan.wal_dir, plan.shard):
-        recovered = wal.recover(wal.segment_paths(plan.wal_dir), plan.shard)
+        recovered = wal.recover(plan.wal_dir, plan.shard)
         resumed_after_ns = resume_point(plan)
-        run_id = plan.run_id(f"{plan.config_hash}-{resumed_after_ns}")
+        run_id = free_run_id(plan, resumed_after_ns)
         publisher = open_publisher(plan, run_id, resumed_after_ns)
         started(publisher)
         start_ns = plan.now_ns() if resumed_after_ns is None else resumed_after_ns + plan.outage_ns
-        publisher.publish_status(Kind.START, start_ns, text=f"shijim {__version__} {plan.source}")
+        complete = False
         if resumed_after_ns is not None:
+            # First of all: the next restart goes on from the last stamp in the log, which is then behind this hole.
             publisher.publish_status(
                 Kind.OUTAGE, start_ns, begin_ns=resumed_after_ns, end_ns=start_ns, text="recorder was not running"
             )
+        publisher.publish_status(Kind.START, start_ns, text=f"shijim {__version__} {plan.source}")
+        resume_ns = start_ns if resumed_after_ns is not None else None
         try:
-            feed.run(Sink(publisher), stop, start_ns if resumed_after_ns is not None else None)
-        finally:
+            feed.run(Sink(publisher, resume_ns), stop, resume_ns)
             complete = not stop.is_set()
+        finally:
             last_ns = max(start_ns, publisher.counters()["last_received_ns"])
             publisher.publish_status(Kind.STOP, last_ns, value=END_OF_FEED if complete else 0)
             durable = publisher.close()
             ring_path(plan.raw_dir, plan.shard).unlink(missing_ok=True)
         counters = publisher.counters()
         return Recording(run_id, counters["accepted"], durable, tuple(recovered), resumed_after_ns, complete, counters)
+
+
+def free_run_id(plan: RecordPlan, resumed_after_ns: int | None) -> str:
+    """An identity no segment has yet: a run that died before its first record was durable left its name behind."""
+    attempt = 0
+    what = f"{plan.config_hash}-{resumed_after_ns}" + (f"-shard{plan.shard}" if plan.shard else "")
+    while True:
+        run_id = plan.run_id(f"{what}-{attempt}" if attempt else what)
+        if not any(plan.wal_dir.rglob(f"{run_id}-*")):
+            return run_id
+        attempt += 1
 
 
 def open_publisher(plan: RecordPlan, run_id: str, resumed_after_ns: int | None) -> Publisher:
@@ -194,19 +216,32 @@ def resume_point(plan: RecordPlan) -> int | None:
     """
     if plan.clock != "simulated":
         return None
+    headers, _ = wal.readable_headers(plan.wal_dir)
+    for header in headers:
+        # Every run of a simulated day is made at the day's first instant.
+        same_day = header.source == plan.source and header.created_ns == plan.now_ns()
+        if same_day and header.config_hash != plan.config_hash:
+            raise RecordError(
+                f"{plan.wal_dir} holds another simulation of this day ({header.path.name}), and the two would mix. "
+                "Give another --data-dir"
+            )
     last_ns: int | None = None
-    for path in sorted(plan.wal_dir.rglob("*.wal")):
-        if wal.read_header(path).config_hash != plan.config_hash:
-            continue
+    for path in _own_segments(plan):
         received = (wal.footer(path) or {}).get("received_ns")
         if isinstance(received, list):
             last_ns = max(last_ns or 0, received[1])
             if ends_the_day(path):
                 raise RecordError(
                     f"{plan.wal_dir} holds this day already ({path.name} ends it). "
-                    "Choose another --day or --seed, or another --data-dir"
+                    "Choose another --day or another --data-dir"
                 )
     return last_ns
+
+
+def _own_segments(plan: RecordPlan) -> list[Path]:
+    """Segments of earlier runs that recorded the same thing on the same shard."""
+    headers, _ = wal.readable_headers(plan.wal_dir)
+    return [h.path for h in headers if (h.config_hash, h.shard) == (plan.config_hash, plan.shard)]
 
 
 def ends_the_day(path: Path) -> bool:
@@ -226,11 +261,10 @@ def ends_the_day(path: Path) -> bool:
 def session_history(plan: RecordPlan, resumed_after_ns: int) -> Iterator[Path]:
     """Segments of the session before a restart, in order: their volumes are what the next trade is judged by."""
     found = []
-    for path in plan.wal_dir.rglob("*.wal"):
+    for path in _own_segments(plan):
         header = wal.read_header(path)
         received = (wal.footer(path) or {}).get("received_ns")
-        recent = isinstance(received, list) and received[1] >= resumed_after_ns - SESSION_NS_MAX
-        if header.source == plan.source and recent:
+        if isinstance(received, list) and received[1] >= resumed_after_ns - SESSION_NS_MAX:
             found.append((header.created_ns, header.run_id, header.segment, path))
     return (path for *_, path in sorted(found))
 
@@ -262,29 +296,47 @@ def require_room(raw_dir: Path) -> None:
 def shard_lock(wal_dir: Path, shard: int) -> Iterator[None]:
     """Holds the shard of a data folder for one recorder. Raises RecordError naming who has it."""
     with (wal_dir / f".shard-{shard}.lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(file):
             file.seek(0)
             owner = file.read().strip() or "unknown"
             raise RecordError(
                 f"{wal_dir.parent}: shard {shard} is being recorded by process {owner}. "
                 "Stop that one first, or give another --data-dir or --shard"
-            ) from None
+            )
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield
 
 
-def is_recording(wal_dir: Path, shard: int = 0) -> bool:
-    """True while a recorder holds the shard."""
-    path = wal_dir / f".shard-{shard}.lock"
-    if not path.exists():
-        return False
-    with path.open("a+") as file:
+def _locked(file: IO[str]) -> bool:
+    deadline = time.monotonic() + LOCK_SECONDS_MAX
+    while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
             return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+        time.sleep(LOCK_TRY_SECONDS)
+
+
+def is_recording(wal_dir: Path, shard: int = 0) -> bool:
+    """True while a recorder holds the shard."""
+    try:
+        # Read only, and shared: whoever may look at the log may ask.
+        with (wal_dir / f".shard-{shard}.lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
     return False
+
+
+def recording_in(place: Path) -> Path | None:
+    """The log folder that a recorder of any shard is writing to, if `place` is it or lies in it."""
+    for folder in (place.resolve(), *place.resolve().parents):
+        if any(is_recording(folder, int(lock.stem.rpartition("-")[2])) for lock in folder.glob(".shard-*.lock")):
+            return folder
+    return None

@@ -24,6 +24,7 @@ from shijim_live.events import (
     Status,
     Trade,
     decode_all,
+    decode_chunks,
 )
 from shijim_live.record import wal
 
@@ -60,8 +61,7 @@ def print_events(paths: list[Path], choice: Choice, output_format: str, out: Bin
 
 def _events(paths: list[Path], *, follow: bool) -> Iterator[Trade | Book | Status]:
     for path in paths:
-        for chunk in wal.records(path):
-            yield from decode_all(chunk)
+        yield from decode_chunks(wal.records(path))
     if follow and paths:
         yield from _growing(paths)
 

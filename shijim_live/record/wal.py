@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -12,6 +14,8 @@ import orjson
 from rust_indicators import SegmentReader, read_footer, recover_segment
 from shijim_live.events import SCHEMA_VERSION
 
+# A recorder names its draft within milliseconds; a disk that stalls for longer than this stops it anyway.
+DRAFT_NS_MAX = 600_000_000_000
 CHUNK_RECORDS = 65_536  # records handed over at a time: 16 MiB
 
 
@@ -41,7 +45,7 @@ class SegmentHeader:
     clock: str  # real, simulated, or absent where the source has no receive time
     created_ns: int
     config_hash: str  # equal for runs that record the same thing
-    shard: int
+    shard: int = 0  # which of the recorders of one data folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +91,35 @@ def read_header(path: Path) -> SegmentHeader:
 
 
 def _header(path: Path, json: bytes) -> SegmentHeader:
-    fields = orjson.loads(json)
+    try:
+        fields = dict(orjson.loads(json))
+    except (ValueError, TypeError):
+        raise WalError(f"{path}: its header is no JSON object: not a segment of this release") from None
     version = fields.get("schema_version")
     if version != SCHEMA_VERSION:
         raise WalError(
             f"{path}: written with schema version {version}, this release reads {SCHEMA_VERSION}: "
             f"use the release that reads {version}"
         )
-    return SegmentHeader(path, *(fields[name] for name in SegmentHeader.__slots__[1:]))
+    missing = [name for name in _HEADER_FIELDS if name not in fields]
+    if missing:
+        raise WalError(f"{path}: its header has no {', '.join(missing)}: not written by a recorder or an import")
+    known = {name: fields[name] for name in _HEADER_FIELDS}
+    return SegmentHeader(path=path, shard=fields.get("shard", 0), **known)
+
+
+_HEADER_FIELDS = SegmentHeader.__slots__[1:-1]
+
+
+def readable_headers(wal_dir: Path) -> tuple[list[SegmentHeader], list[WalError]]:
+    """Headers of every segment under a folder, and why some cannot be read: one bad file is not the log's end."""
+    headers, errors = [], []
+    for path in segment_paths(wal_dir):
+        try:
+            headers.append(read_header(path))
+        except WalError as error:
+            errors.append(error)
+    return headers, errors
 
 
 def footer(path: Path) -> dict[str, object] | None:
@@ -103,7 +128,10 @@ def footer(path: Path) -> dict[str, object] | None:
         json = read_footer(path)
     except ValueError as error:
         raise WalError(str(error)) from None
-    return orjson.loads(json) if json is not None else None
+    try:
+        return dict(orjson.loads(json)) if json is not None else None
+    except (ValueError, TypeError):
+        raise WalError(f"{path}: its footer is no JSON object: not a segment of this release") from None
 
 
 def records(path: Path) -> Iterator[bytes]:
@@ -140,12 +168,28 @@ class Recovered:
     last_received_ns: int | None
 
 
-def recover(paths: Iterable[Path], shard: int) -> list[Recovered]:
-    """Seals each segment of the shard that has no footer. Only for the shard's owner: nobody may be writing."""
+def recover(wal_dir: Path, shard: int | None = None) -> list[Recovered]:
+    """Seals the segments that have no footer: of one shard by its owner, or of all when nobody is recording.
+
+    What cannot be read is left alone: it must not keep a recorder from starting.
+    """
     done = []
-    for path in paths:
-        if footer(path) is None and read_header(path).shard == shard:
-            changed, count, torn_bytes, _, last_received_ns, _ = recover_segment(path)
-            assert changed, f"{path} had no footer and still has none"
-            done.append(Recovered(path, count, torn_bytes, last_received_ns))
+    for draft in wal_dir.rglob("*.draft"):
+        if _is_abandoned(draft, shard):
+            draft.unlink(missing_ok=True)  # a segment that never got its name: no record was ever in it
+    for header in readable_headers(wal_dir)[0]:
+        if shard in (None, header.shard) and footer(header.path) is None:
+            changed, count, torn_bytes, _, last_received_ns, _ = recover_segment(header.path)
+            assert changed, f"{header.path} had no footer and still has none"
+            done.append(Recovered(header.path, count, torn_bytes, last_received_ns))
     return done
+
+
+def _is_abandoned(draft: Path, shard: int | None) -> bool:
+    """A draft of our own shard, or one that is older than any recorder needs to name it."""
+    try:
+        return shard in (None, read_header(draft).shard)
+    except WalError:
+        with suppress(FileNotFoundError):
+            return time.time_ns() - draft.stat().st_mtime_ns > DRAFT_NS_MAX
+        return False

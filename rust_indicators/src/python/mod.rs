@@ -7,6 +7,7 @@ mod hft;
 mod log;
 mod publisher;
 mod simulate;
+mod stamp;
 
 #[pymodule]
 fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -4,14 +4,15 @@
 //! Which attribute goes to which bytes is given by `shijim_live.events` when the publisher is made: one table, one home.
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, TryLockError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDateAccess, PyDateTime, PyList, PyString, PyTimeAccess, PyTzInfoAccess};
+use pyo3::types::{PyBool, PyDateTime, PyList, PyString};
 
 use super::decimal;
+use super::stamp::{exchange_ns, now_ns};
 use crate::record::{
     ABSENT_I64, BookBody, EMPTY_PRICE_E6, Header, LEVELS, Record, TradeBody, code_bytes, exchange, flag, kind, lane,
     text_records,
@@ -24,7 +25,6 @@ const BLOCKED_MAX: Duration = Duration::from_secs(5);
 /// Text of a quarantined object; what is longer is cut, and says so.
 const QUARANTINE_BYTES_MAX: usize = 8192;
 const CLOSED: &str = "it has been closed";
-const TAIPEI_OFFSET_NS: i64 = 8 * 3_600 * 1_000_000_000;
 
 /// (attribute, struct character of the record's field, offset in the record, levels)
 type FieldSpec = (String, char, usize, usize);
@@ -478,37 +478,6 @@ fn side_headers(record: &Record, sides: &mut [Record]) {
         let kind = side.header().kind;
         *side.header_mut() = Header { kind, ..*record.header() };
     }
-}
-
-/// Naive Taipei wall clock → UTC ns by integers, and whether it is the decoder's stand-in for garbage.
-fn exchange_ns(stamp: &Bound<'_, PyDateTime>) -> PyResult<(i64, bool)> {
-    if stamp.get_tzinfo().is_some() {
-        return Err(PyValueError::new_err("datetime carries a time zone: the broker's stamps are naive Taipei time"));
-    }
-    let year = i64::from(stamp.get_year());
-    let days = days_from_civil(year, i64::from(stamp.get_month()), i64::from(stamp.get_day()));
-    let seconds =
-        i64::from(stamp.get_hour()) * 3_600 + i64::from(stamp.get_minute()) * 60 + i64::from(stamp.get_second());
-    // A datetime reaches from year 1 to 9999, 64 bits of ns from 1677 to 2262.
-    let utc_ns = (days * 86_400 + seconds)
-        .checked_mul(1_000_000_000)
-        .and_then(|ns| ns.checked_add(i64::from(stamp.get_microsecond()) * 1_000 - TAIPEI_OFFSET_NS))
-        .ok_or_else(|| PyValueError::new_err(format!("datetime of the year {year} does not fit 64 bits of ns")))?;
-    Ok((utc_ns, year == 2000))
-}
-
-/// Days since 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date algorithms").
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
-}
-
-fn now_ns() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is after 1970");
-    i64::try_from(since.as_nanos()).expect("the clock is before 2262")
 }
 
 fn log_failed(reason: &str) -> PyErr {

@@ -89,7 +89,7 @@ fn of_a_segment_damaged_in_any_way_only_records_that_were_written_come_back() {
     let written: HashSet<[u8; 256]> = trades(1, 820).iter().map(|record| record.0).collect();
     let mut noise = Noise(11);
     let path = folder.path().join("a.wal");
-    for round in 0..1_000 {
+    for round in 0..300 {
         let mut bytes = whole.clone();
         for _ in 0..=noise.below(4) {
             damage(&mut bytes, &mut noise);
