@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench lock clean requirements
+.PHONY: help demo test crash lint format bench lock clean requirements
 
 help: ## this list
 	@echo "Shijim: records Taiwan's markets, proves what it recorded, builds datasets. Commands:"
@@ -31,6 +31,9 @@ demo: $(BUILT) ## one simulated trading day from recording to a finished backtes
 test: $(BUILT) ## every test, Rust and Python
 	cargo test --locked --quiet $(CRATE)
 	$(BIN)/python -m pytest
+
+crash: $(BUILT) ## some hundred kills at random moments; another SHIJIM_CRASH_SEED gives other moments
+	SHIJIM_CRASH_KILLS=$${SHIJIM_CRASH_KILLS:-300} $(BIN)/python -m pytest tests/test_crash.py
 
 lint: $(BUILT) ## ruff, mypy --strict, cargo fmt, clippy
 	$(BIN)/ruff check .
