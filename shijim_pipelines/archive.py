@@ -126,6 +126,7 @@ def archive_all(
     archived. Raises WalError.
     """
     paths = wal.segment_paths(wal_dir)
+    _remove_abandoned(archive_dir)
     done: list[ArchivedSegment] = []
     skipped: list[Skipped] = []
     failed: list[Skipped] = []
@@ -345,13 +346,18 @@ def _publish(staged: list[_Staged], manifest: dict[str, Any], archive_dir: Path,
     replace_durably(draft, archive_dir / MANIFESTS / f"{key}.json")
 
 
+def _remove_abandoned(archive_dir: Path) -> None:
+    """What archivers left that died, at whatever moment."""
+    for stale in archive_dir.glob(".staging-*"):
+        if not Path(f"/proc/{stale.name.rsplit('-', 1)[1]}").exists():
+            shutil.rmtree(stale, ignore_errors=True)
+
+
 @contextmanager
 def _staging(archive_dir: Path, key: str) -> Iterator[Path]:
-    """A private folder beside the tables; what a dead archiver of the same segment left is removed."""
+    """A private folder beside the tables."""
     folder = archive_dir / f".staging-{key}-{os.getpid()}"
-    for stale in archive_dir.glob(f".staging-{key}-*"):
-        if stale == folder or not Path(f"/proc/{stale.name.rsplit('-', 1)[1]}").exists():
-            shutil.rmtree(stale, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
         yield folder

@@ -214,7 +214,7 @@ def test_what_a_dead_archiver_left_is_removed_and_never_seen(tmp_path):
     (stale / "ticks-2026-04-09.parquet").write_text("half")
     alive = archive_dir / f".staging-{paths[-1].stem}-{os.getppid()}"
     alive.mkdir()
-    archive_segment(paths[-1], archive_dir)
+    archive_all(tmp_path / "wal", archive_dir)
     assert not stale.exists()
     assert alive.exists()
 
