@@ -31,10 +31,11 @@ from shijim_live.watch.status import describe, status
 
 PROGRESS_SECONDS = 0.5
 DEFAULT_OUTAGE_SECONDS = 30
+OUTAGE_SECONDS_MAX = 86_400  # a simulated recorder is away within its day
 EXIT_FAILED = 4  # 1 to 3 are verify's findings
 
 EPILOG = """\
-exit codes: 0 done · 1 torn tail (verify) · 2 bad option, or corrupt (verify) · 3 unreadable (verify) · 4 failed
+exit codes: 0 done · 1 torn tail (verify) · 2 bad option, or corrupt (verify, cat) · 3 unreadable (verify) · 4 failed
 
 environment (flags win over it, it wins over .env.<profile>, that over .env):
 """
@@ -118,7 +119,7 @@ def _record_options(verb: Parser) -> None:
     verb.add_argument("--seed", type=int, default=1, help="simulated: same seed, same day (default 1)")
     verb.add_argument("--events", type=_positive, help="simulated: about how many events (default 300000)")
     away = f"simulated: how long a restarted recorder was away (default {DEFAULT_OUTAGE_SECONDS})"
-    verb.add_argument("--restart-outage", type=float, default=DEFAULT_OUTAGE_SECONDS, metavar="SECONDS", help=away)
+    verb.add_argument("--restart-outage", type=_seconds, default=DEFAULT_OUTAGE_SECONDS, metavar="SECONDS", help=away)
     verb.add_argument("--from", dest="source", type=Path, metavar="PATH", help="replay: a wal folder or segment")
     verb.add_argument("--speed", type=_speed, default="max", help="multiple of real time, or max (default)")
     durable = "sync: fdatasync before an event is acknowledged (default); write: trust the kernel"
@@ -138,6 +139,16 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds <= OUTAGE_SECONDS_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time away: write seconds, 0 to {OUTAGE_SECONDS_MAX}")
+    return seconds
 
 
 def _speed(text: str) -> float | None:
@@ -330,20 +341,22 @@ def _summary(recording: Recording, plan: RecordPlan, seconds: float) -> str:
 
 def run_cat(arguments: argparse.Namespace) -> int:
     """Prints events."""
-    paths = [path for place in arguments.paths for path in wal.segment_paths(place)]
+    paths = [path for place in arguments.paths for path in wal.existing_segments(place)]
     chosen = show.Choice(symbol=arguments.symbol, kind=arguments.kind, limit=arguments.limit)
     try:
-        show.print_events(paths, chosen, arguments.format, sys.stdout.buffer, follow=arguments.follow)
+        problems = show.print_events(paths, chosen, arguments.format, sys.stdout.buffer, follow=arguments.follow)
     except KeyboardInterrupt:
         return 0
-    return 0
+    for problem in problems:
+        print(f"shijim-live: {problem}", file=sys.stderr)
+    return int(wal.Soundness.CORRUPT) if problems else 0
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
     """The worst finding of all segments is the exit code."""
     worst = wal.Soundness.SOUND
     for place in arguments.paths:
-        for path in wal.segment_paths(place):
+        for path in wal.existing_segments(place):
             try:
                 segment = wal.examine(path)
             except wal.WalError as error:
@@ -367,7 +380,9 @@ def _being_written(segment: wal.Segment) -> bool:
 def run_repair(arguments: argparse.Namespace) -> int:
     """Seals open segments of dead runs."""
     for place in arguments.paths:
-        wal.segment_paths(place)
+        if place.is_file():
+            wal.read_header(place)
+        wal.existing_segments(place)
         if (folder := recording_in(place)) is not None:
             raise RecordError(f"{folder}: a recorder is writing here. Stop it first")
         repaired = wal.recover(place if place.is_dir() else place.parent)

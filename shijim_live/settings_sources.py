@@ -29,8 +29,8 @@ class SettingsError(ValueError):
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = tuple(problems)
-        count = f"{len(problems)} settings are wrong" if len(problems) > 1 else "1 setting is wrong"
-        super().__init__("\n  ".join([f"{count}:", *problems]))
+        several = f"{len(problems)} settings are wrong:"
+        super().__init__("\n  ".join([several, *problems]) if len(problems) > 1 else "".join(problems))
 
 
 class Secret:

@@ -91,6 +91,13 @@ def audit_day(archive_dir: Path, wal_dir: Path | None, day: date) -> GapReport:
     return GapReport(day, tuple(streams), tuple(gaps), tuple(notes), inputs)
 
 
+def _sealed_within(footer: dict[str, Any], day: date) -> bool:
+    """Whether what a segment was sealed with falls into the sessions of the day."""
+    first_ns, last_ns = footer.get("received_ns") or footer.get("exchange_ns") or (ABSENT_I64, ABSENT_I64)
+    bounds = session_bounds(day, Market.FUTURES)
+    return bool(first_ns < bounds[-1].close_ns and last_ns >= bounds[0].open_ns)
+
+
 def _key(segment: Manifest) -> str:
     return f"{segment['run_id']}-{segment['segment']:04}"
 
@@ -100,11 +107,12 @@ def _segments(archive_dir: Path, day: date) -> tuple[list[Manifest], list[str]]:
     keys: set[str] = set()
     for table in schema.TABLES:
         keys |= {path.stem for path in parquet_path(archive_dir, table, day, "_").parent.glob("*.parquet")}
-    # A file that was lost is still named by its manifest.
+    # A file that was lost is still named by its manifest; a segment of which nothing was sound has no file at all.
     keys |= {
         key
         for key, manifest in manifests(archive_dir).items()
         if str(day) in [file["trading_day"] for file in manifest["files"]]
+        or (not manifest["files"] and _sealed_within(manifest["footer"], day))
     }
     found, notes = [], []
     for key in sorted(keys):

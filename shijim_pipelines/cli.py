@@ -221,7 +221,8 @@ def run_backtest(arguments: argparse.Namespace) -> int:
     """Backtests a dataset."""
     if not arguments.npz.is_file():
         raise InvalidDataset(f"{arguments.npz}: no such file. Build it with: shijim dataset --day D --symbol S")
-    print("compiling and running hftbacktest …", file=sys.stderr)
+    if sys.stderr.isatty():
+        print("compiling and running hftbacktest …", file=sys.stderr)
     from shijim_pipelines import backtests
 
     result = backtests.run_backtest(arguments.npz, arguments.npz.with_suffix(".meta.json"), backtests.Quoting())

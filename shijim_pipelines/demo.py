@@ -44,6 +44,8 @@ def run(folder: Path, day: date, seed: int) -> int:
 
 
 def _prepare(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise DemoFailed(f"{folder} is a file: give another --data-dir")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).exists():
         raise DemoFailed(f"{folder} holds something that is not a demo's: give another --data-dir")
     shutil.rmtree(folder, ignore_errors=True)

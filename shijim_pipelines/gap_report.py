@@ -100,8 +100,11 @@ def write_report(report: GapReport, reports_dir: Path) -> Path:
     for gap in contents["gaps"]:
         for name in ("seq_start", "seq_end", "start_ns", "end_ns"):
             gap[name] = None if gap[name] == ABSENT_I64 else gap[name]
-    draft.write_bytes(orjson.dumps(contents, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
-    replace_durably(draft, path)
+    try:
+        draft.write_bytes(orjson.dumps(contents, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
+        replace_durably(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
     return path
 
 

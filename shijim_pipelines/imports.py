@@ -148,16 +148,29 @@ def _described(path: Path, source: str, run_id: str, folder: Path, *, already_th
 
     segments = tuple(wal.segment_paths(folder))
     footers = [wal.footer(segment) or {} for segment in segments]
-    kinds = [dict(footer["kinds"]) for footer in footers]  # type: ignore[call-overload]
     return Imported(
         path=path,
         source=source,
         run_id=run_id,
         records=sum(int(str(footer["records"])) for footer in footers),
-        quarantined=sum(int(kind.get(str(int(Kind.QUARANTINE)), 0)) for kind in kinds),
+        quarantined=sum(_quarantined_lines(segment) for segment in segments),
         segments=segments,
         already_there=already_there,
     )
+
+
+def _quarantined_lines(segment: Path) -> int:
+    """Lines, not records: a long line has a record for each part of its text."""
+    from shijim_live.record import wal
+
+    kinds = (wal.footer(segment) or {}).get("kinds")
+    if not isinstance(kinds, dict) or str(int(Kind.QUARANTINE)) not in kinds:
+        return 0
+    lines = 0
+    for chunk in wal.records(segment):
+        rows = np.frombuffer(chunk, record_dtype("statuses"))
+        lines += int(((rows["kind"] == Kind.QUARANTINE) & (rows["part"] == 0)).sum())
+    return lines
 
 
 @dataclass(frozen=True, slots=True)

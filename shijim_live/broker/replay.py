@@ -24,9 +24,7 @@ class ReplayFeed:
         """`speed` is a multiple of real time on the receive clock; None is as fast as possible."""
         if speed is not None and not speed > 0:
             raise ValueError(f"speed {speed}: a positive multiple of real time, or max")
-        headers = [wal.read_header(path) for path in wal.segment_paths(place)]
-        if not headers:
-            raise wal.WalError(f"{place}: no log segment here. Give a wal folder or a .wal file")
+        headers = [wal.read_header(path) for path in wal.existing_segments(place)]
         self.paths = [
             header.path
             for header in sorted(headers, key=lambda header: (header.created_ns, header.run_id, header.segment))
@@ -34,10 +32,14 @@ class ReplayFeed:
         self.speed = speed
 
     def run(self, on_records: Callable[[bytes], object], stop: threading.Event) -> None:
-        """Hands over whole records until the last segment ends or `stop` is set."""
+        """Hands over whole records until the last segment ends or `stop` is set.
+
+        WalError behind a segment with corrupt stretches: the rest of the day would be recorded as if nothing missed.
+        """
         pace = None if self.speed is None else _Pace(self.speed)
         for path in self.paths:
-            for chunk in wal.records(path):
+            problems: list[str] = []
+            for chunk in wal.records(path, problems):
                 step = RECORD_BYTES * (BATCH_RECORDS if pace is None else 1)
                 for at in range(0, len(chunk), step):
                     if stop.is_set():
@@ -49,6 +51,8 @@ class ReplayFeed:
                         )
                     if batch:
                         on_records(batch)
+            if problems:
+                raise wal.WalError(f"the replay stops: {problems[0]}")
 
 
 def _without_run_events(records: bytes) -> bytes:

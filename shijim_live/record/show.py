@@ -44,9 +44,13 @@ class Choice:
     limit: int | None = None
 
 
-def print_events(paths: list[Path], choice: Choice, output_format: str, out: BinaryIO, *, follow: bool) -> None:
-    """Writes the chosen events of the segments, in the order given. KeyboardInterrupt ends following."""
-    events = choose(_events(paths, follow=follow), choice)
+def print_events(paths: list[Path], choice: Choice, output_format: str, out: BinaryIO, *, follow: bool) -> list[str]:
+    """Writes the chosen events of the segments, in the order given. KeyboardInterrupt ends following.
+
+    Returns what could not be read, a line each.
+    """
+    problems: list[str] = []
+    events = choose(_events(paths, problems, follow=follow), choice)
     if output_format == "jsonl":
         for event in events:
             out.write(orjson.dumps(plain(event)) + b"\n")
@@ -55,13 +59,14 @@ def print_events(paths: list[Path], choice: Choice, output_format: str, out: Bin
     elif output_format == "csv":
         _print_csv(events, out)
     else:
-        _print_arrow(paths, choice, out)
+        _print_arrow(paths, choice, out, problems)
     out.flush()
+    return problems
 
 
-def _events(paths: list[Path], *, follow: bool) -> Iterator[Trade | Book | Status]:
+def _events(paths: list[Path], problems: list[str], *, follow: bool) -> Iterator[Trade | Book | Status]:
     for path in paths:
-        yield from decode_chunks(wal.records(path))
+        yield from decode_chunks(wal.records(path, problems))
     if follow and paths:
         yield from _growing(paths)
 
@@ -133,12 +138,13 @@ def _flat(event: Trade | Book | Status) -> dict[str, object]:
     return flat
 
 
-def _print_arrow(paths: list[Path], choice: Choice, out: BinaryIO) -> None:
+def _print_arrow(paths: list[Path], choice: Choice, out: BinaryIO, problems: list[str]) -> None:
     """An Arrow IPC stream of one table: ticks, unless --kind asks for books or a status kind."""
     from shijim_live.store.schema import stream_table
 
     table = {None: "ticks", "trade": "ticks", "book": "books"}.get(choice.kind, "statuses")
-    stream_table(table, (chunk for path in paths for chunk in wal.records(path)), choice.symbol, choice.limit, out)
+    chunks = (chunk for path in paths for chunk in wal.records(path, problems))
+    stream_table(table, chunks, choice.symbol, choice.limit, out)
 
 
 def verdict(segment: wal.Segment, found: wal.Soundness) -> str:

@@ -76,6 +76,14 @@ def segment_paths(wal_dir: Path) -> list[Path]:
     return sorted(wal_dir.rglob("*.wal"))
 
 
+def existing_segments(place: Path) -> list[Path]:
+    """`segment_paths`, where none at all is an error too."""
+    paths = segment_paths(place)
+    if not paths:
+        raise WalError(f"{place}: no log segment here. Give a wal folder or a .wal file")
+    return paths
+
+
 def open_segment(path: Path) -> tuple[SegmentReader, SegmentHeader]:
     """A reader and the checked header. Raises WalError for what is no segment or needs another version."""
     try:
@@ -134,11 +142,16 @@ def footer(path: Path) -> dict[str, object] | None:
         raise WalError(f"{path}: its footer is no JSON object: not a segment of this release") from None
 
 
-def records(path: Path) -> Iterator[bytes]:
-    """All sound records of a segment in chunks of whole 256-byte records; of an open one, what is there so far."""
+def records(path: Path, problems: list[str] | None = None) -> Iterator[bytes]:
+    """All sound records of a segment in chunks of whole 256-byte records; of an open one, what is there so far.
+
+    What had to be left out is added to `problems` at the end, a line each.
+    """
     reader, _ = open_segment(path)
     while chunk := reader.read(CHUNK_RECORDS):
         yield chunk
+    if problems is not None:
+        problems += [f"{path}: {message}. Run: shijim-live verify {path}" for *_, message in reader.problems]
 
 
 def examine(path: Path) -> Segment:
