@@ -83,7 +83,7 @@ def audit_day(archive_dir: Path, wal_dir: Path | None, day: date) -> GapReport:
             gaps += [_volume_gap(source, day, key, tally, gap, known) for gap in tally.gaps if gap.lots]
     for run_id in sorted({segment["run_id"] for segment in segments}):
         mine = [segment for segment in segments if segment["run_id"] == run_id]
-        gaps += _sequence_gaps(archive_dir, _with_rowless(archive_dir, mine), {path.stem for path in waiting})
+        gaps += _sequence_gaps(archive_dir, mine, {path.stem for path in waiting})
         notes += _without_end(archive_dir, mine[-1])
     gaps += [_outage_gap(outage) for outage in outages if _within(outage.begin_ns, outage.end_ns, day)]
     gaps.sort(key=lambda gap: (gap.symbol, gap.lane, gap.start_ns, gap.seq_start, gap.gap_type))
@@ -241,21 +241,6 @@ def _volume_gap(source: str, day: date, key: StreamKey, tally: Tally, gap: Volum
 def _open_ns(day: date, session: str, futures: bool) -> int:
     bounds = session_bounds(day, Market.FUTURES if futures else Market.STOCK)
     return next((bound.open_ns for bound in bounds if bound.session == session), ABSENT_I64)
-
-
-def _with_rowless(archive_dir: Path, segments: list[Manifest]) -> list[Manifest]:
-    """One run's segments and those beside and between them of which nothing could be read, so that no day has rows."""
-    found = {segment["segment"]: segment for segment in segments}
-    run_id = segments[0]["run_id"]
-    for step in (-1, 1):
-        for number in sorted(found):
-            beside = number + step
-            while beside not in found and (manifest := read_manifest(archive_dir, f"{run_id}-{beside:04}")):
-                if manifest["files"]:
-                    break
-                found[beside] = manifest
-                beside += step
-    return [found[number] for number in sorted(found)]
 
 
 def _sequence_gaps(archive_dir: Path, segments: list[Manifest], waiting: set[str]) -> list[Gap]:
