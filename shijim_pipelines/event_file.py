@@ -56,6 +56,12 @@ def write_npz(path: Path, rows: Rows) -> None:
 def validate_npz(path: Path) -> Rows:
     """The rows of a sound dataset. hftbacktest itself would print a line and go on with an empty market."""
     rows = _read_npz(path)
+    refuse_faults(rows, path)
+    return rows
+
+
+def refuse_faults(rows: Rows, path: Path) -> None:
+    """InvalidDataset names the first row of `rows`, the contents of `path`, that a backtest could not take."""
     if rows.dtype != EVENT_DTYPE:
         raise InvalidDataset(f"{path}: member data has fields {rows.dtype}, not hftbacktest's event type. {REBUILD}")
     if rows.ndim != 1 or len(rows) == 0:
@@ -64,7 +70,6 @@ def validate_npz(path: Path) -> Rows:
         if wrong.any():
             row = int(np.argmax(wrong))
             raise InvalidDataset(f"{path}: row {row} (ev 0x{int(rows['ev'][row]):08X}) {fault}. {REBUILD}")
-    return rows
 
 
 def _read_npz(path: Path) -> Rows:

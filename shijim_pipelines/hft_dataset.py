@@ -27,6 +27,7 @@ from shijim_pipelines.event_file import (
     InvalidDataset,
     Rows,
     content_sha256,
+    refuse_faults,
     validate_npz,
     write_npz,
 )
@@ -247,8 +248,9 @@ def write_dataset(
     A meta file that can be seen always describes the npz beside it: the old one goes first, the new one comes last.
     """
     _refuse_prices_off_the_tick(dataset.rows, contract)
-    directory.mkdir(parents=True, exist_ok=True)
     files = DatasetFiles(directory / f"{symbol}.npz", directory / f"{symbol}.meta.json", content_sha256(dataset.rows))
+    refuse_faults(dataset.rows, files.npz)
+    directory.mkdir(parents=True, exist_ok=True)
     meta = orjson.dumps(
         _meta(dataset, files, symbol, day, contract, provenance),
         option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE,
