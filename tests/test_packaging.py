@@ -56,7 +56,10 @@ def test_supported_pythons_are_the_same_everywhere() -> None:
     assert "|".join(PYTHONS) in (ROOT / "Makefile").read_text()
 
 
-@pytest.mark.parametrize("requirement", [*requirements("dev"), *BUILD_REQUIREMENTS], ids=str)
+ASKED_FOR = sorted({str(each) for each in (*requirements("dev"), *BUILD_REQUIREMENTS)})
+
+
+@pytest.mark.parametrize("requirement", [Requirement(each) for each in ASKED_FOR], ids=str)
 def test_what_is_asked_for_is_pinned_to_an_exact_version_that_it_allows(requirement: Requirement) -> None:
     assert requirement.specifier.contains(constraints()[normal(requirement.name)])
 
