@@ -30,7 +30,7 @@ demo: $(BUILT) ## one simulated trading day from recording to a finished backtes
 
 test: $(BUILT) ## every test, Rust and Python
 	cargo test --locked --quiet $(CRATE)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 crash: $(BUILT) ## some hundred kills at random moments; another SHIJIM_CRASH_SEED gives other moments
 	SHIJIM_CRASH_KILLS=$${SHIJIM_CRASH_KILLS:-300} $(BIN)/python -m pytest tests/test_crash.py

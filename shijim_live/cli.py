@@ -101,7 +101,7 @@ def _verb(
     run: Callable[[argparse.Namespace], int],
     text: str,
 ) -> Parser:
-    verb = verbs.add_parser(name, help=text, description=text.capitalize() + ".")
+    verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     verb.set_defaults(run=run)
     return verb
 

@@ -13,6 +13,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -35,6 +36,8 @@ from shijim_pipelines.placement import SESSIONS, Placed, Placement, Unplaceable
 # Records per row group. Buffers over 32 MiB are given back to the system and faulted in anew for every chunk, which
 # costs more than all the encoding; shorter groups cost bytes.
 CHUNK_RECORDS: Final = 120_000
+# Segments at a time: most of the time goes to waiting for the disk, which takes several waits at once.
+WORKERS: Final = 4
 MANIFESTS: Final = "segments"
 _U64: Final = (1 << 64) - 1
 
@@ -119,25 +122,31 @@ def archive_all(
 ) -> Archived:
     """Every sealed segment under `wal_dir`, or the one file it is. `day` keeps those with events of that trading day.
 
-    `progress(path, done, total)` is called before each segment. One that fails does not keep the others from being
+    `progress(path, done, total)` is called after each segment. One that fails does not keep the others from being
     archived. Raises WalError.
     """
     paths = wal.segment_paths(wal_dir)
+    _remove_abandoned(archive_dir)
     done: list[ArchivedSegment] = []
     skipped: list[Skipped] = []
     failed: list[Skipped] = []
-    for number, path in enumerate(paths):
-        if progress:
-            progress(path, number, len(paths))
+
+    def outcome_of(path: Path) -> ArchivedSegment | Skipped | ArchiveFailed | ManifestDamaged:
         try:
-            outcome = archive_segment(path, archive_dir)
-        except (ArchiveFailed, ManifestDamaged) as error:
-            failed.append(Skipped(path, str(error)))
-            continue
-        if isinstance(outcome, Skipped):
-            skipped.append(outcome)
-        elif day is None or day in outcome.trading_days:
-            done.append(outcome)
+            return archive_segment(path, archive_dir)
+        except (ArchiveFailed, ManifestDamaged) as failure:
+            return failure  # told below: one bad segment keeps no other from being archived
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for number, (path, outcome) in enumerate(zip(paths, pool.map(outcome_of, paths), strict=True), 1):
+            if isinstance(outcome, Skipped):
+                skipped.append(outcome)
+            elif isinstance(outcome, Exception):
+                failed.append(Skipped(path, str(outcome)))
+            elif day is None or day in outcome.trading_days:
+                done.append(outcome)
+            if progress:
+                progress(path, number, len(paths))
     return Archived(tuple(done), tuple(skipped), tuple(failed))
 
 
@@ -337,13 +346,18 @@ def _publish(staged: list[_Staged], manifest: dict[str, Any], archive_dir: Path,
     replace_durably(draft, archive_dir / MANIFESTS / f"{key}.json")
 
 
+def _remove_abandoned(archive_dir: Path) -> None:
+    """What archivers left that died, at whatever moment."""
+    for stale in archive_dir.glob(".staging-*"):
+        if not Path(f"/proc/{stale.name.rsplit('-', 1)[1]}").exists():
+            shutil.rmtree(stale, ignore_errors=True)
+
+
 @contextmanager
 def _staging(archive_dir: Path, key: str) -> Iterator[Path]:
-    """A private folder beside the tables; what a dead archiver of the same segment left is removed."""
+    """A private folder beside the tables."""
     folder = archive_dir / f".staging-{key}-{os.getpid()}"
-    for stale in archive_dir.glob(f".staging-{key}-*"):
-        if stale == folder or not Path(f"/proc/{stale.name.rsplit('-', 1)[1]}").exists():
-            shutil.rmtree(stale, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
         yield folder

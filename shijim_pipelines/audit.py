@@ -12,6 +12,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
+
 from rust_indicators import read_footer
 from shijim_live.calendar import Market, next_trading_day, previous_trading_day, require_trading_day, session_bounds
 from shijim_live.events import ABSENT_I64, TEXT_BYTES, Kind
@@ -44,6 +46,7 @@ class ArchiveDamaged(ValueError):
 class _Outage:
     """A hole the recorder knew of, on our clock."""
 
+    source: str
     run_id: str
     sequence: int
     begin_ns: int
@@ -58,7 +61,7 @@ def audit_day(archive_dir: Path, wal_dir: Path | None, day: date) -> GapReport:
     """
     require_trading_day(day)
     segments, notes = _segments(archive_dir, day)
-    waiting = _not_archived(archive_dir, wal_dir)
+    waiting = _not_archived(archive_dir, wal_dir, day)
     notes += [f"{path} is sealed but not archived. Run: shijim archive" for path in waiting]
     if not segments:
         hint = "Run: shijim archive" if waiting or notes else "Record or import it, then run: shijim archive"
@@ -74,14 +77,15 @@ def audit_day(archive_dir: Path, wal_dir: Path | None, day: date) -> GapReport:
             for segment in mine
             if ["ticks", str(day)] in [[file["table"], file["trading_day"]] for file in segment["files"]]
         ]
+        known = [outage for outage in outages if outage.source == source]
         for key, tally in sorted(judge_files(files).items()):
             streams.append(_stream(source, key, tally))
-            gaps += [_volume_gap(source, day, key, tally, gap, outages) for gap in tally.gaps if gap.lots]
+            gaps += [_volume_gap(source, day, key, tally, gap, known) for gap in tally.gaps if gap.lots]
     for run_id in sorted({segment["run_id"] for segment in segments}):
         mine = [segment for segment in segments if segment["run_id"] == run_id]
         gaps += _sequence_gaps(archive_dir, mine, {path.stem for path in waiting})
         notes += _without_end(archive_dir, mine[-1])
-    gaps += [_outage_gap(outage) for outage in outages if _within(outage, day)]
+    gaps += [_outage_gap(outage) for outage in outages if _within(outage.begin_ns, outage.end_ns, day)]
     gaps.sort(key=lambda gap: (gap.symbol, gap.lane, gap.start_ns, gap.seq_start, gap.gap_type))
     inputs = {_key(segment): segment["multiset_sum"] for segment in segments}
     return GapReport(day, tuple(streams), tuple(gaps), tuple(notes), inputs)
@@ -128,11 +132,18 @@ def _segments(archive_dir: Path, day: date) -> tuple[list[Manifest], list[str]]:
     return found, notes
 
 
-def _not_archived(archive_dir: Path, wal_dir: Path | None) -> list[Path]:
+def _not_archived(archive_dir: Path, wal_dir: Path | None, day: date) -> list[Path]:
+    """Sealed segments that may hold events of the day and are not in the archive."""
     if wal_dir is None or not wal_dir.exists():
         return []
-    paths = wal.segment_paths(wal_dir)
-    return [path for path in paths if read_manifest(archive_dir, path.stem) is None and read_footer(path) is not None]
+    found = []
+    for path in wal.segment_paths(wal_dir):
+        if read_manifest(archive_dir, path.stem) is None and (footer := read_footer(path)) is not None:
+            ranges = orjson.loads(footer)
+            span = ranges.get("exchange_ns") or ranges.get("received_ns")
+            if not span or _within(span[0], span[1], day):
+                found.append(path)
+    return found
 
 
 def _outages(archive_dir: Path, day: date) -> list[_Outage]:
@@ -140,21 +151,25 @@ def _outages(archive_dir: Path, day: date) -> list[_Outage]:
     found = []
     for near in (previous_trading_day(day), day, next_trading_day(day)):
         for path in sorted(parquet_path(archive_dir, "statuses", near, "_").parent.glob("*.parquet")):
+            manifest = read_manifest(archive_dir, path.stem)
+            if manifest is None:
+                continue
             for rows in stored_rows(path, "statuses"):
                 mine = rows[(rows["kind"] == Kind.OUTAGE) & (rows["part"] == 0)]
-                found += [_outage(row, path.stem.split("-")[0]) for row in mine]
+                found += [_outage(row, manifest) for row in mine]
     return sorted(found, key=lambda outage: (outage.begin_ns, outage.run_id, outage.sequence))
 
 
-def _outage(row: Any, run_id: str) -> _Outage:
+def _outage(row: Any, segment: Manifest) -> _Outage:
     text = bytes(row["text"])[: min(int(row["text_length"]), TEXT_BYTES)].decode("utf-8", "replace")
-    return _Outage(run_id, int(row["sequence"]), int(row["begin_ns"]), int(row["end_ns"]), text)
+    begin_ns, end_ns = int(row["begin_ns"]), int(row["end_ns"])
+    return _Outage(segment["source"], segment["run_id"], int(row["sequence"]), begin_ns, end_ns, text)
 
 
-def _within(outage: _Outage, day: date) -> bool:
-    """Whether an outage touches a session of the day."""
+def _within(begin_ns: int, end_ns: int, day: date) -> bool:
+    """Whether a span of time touches a session of the day."""
     bounds = [bound for market in Market for bound in session_bounds(day, market)]
-    return any(outage.begin_ns < bound.close_ns and outage.end_ns > bound.open_ns for bound in bounds)
+    return any(begin_ns <= bound.close_ns and end_ns >= bound.open_ns for bound in bounds)
 
 
 def _outage_gap(outage: _Outage) -> Gap:
@@ -254,8 +269,9 @@ def _sequence_gap(segment: Manifest, first: int, last: int, cause: str, reason: 
 
 
 def _without_end(archive_dir: Path, last: Manifest) -> list[str]:
-    """A run whose last archived segment holds no stop: still going on, or killed."""
+    """A recording whose last archived segment holds no stop: still going on, or killed. Imports have no stop."""
     later = archive_dir / MANIFESTS / f"{last['run_id']}-{last['segment'] + 1:04}.json"
-    if later.exists() or last["footer"]["kinds"].get(str(int(Kind.STOP))):
+    stopped = last["footer"]["kinds"].get(str(int(Kind.STOP)))
+    if last["source"].startswith("import:") or later.exists() or stopped:
         return []
     return [f"run {last['run_id']} has no end after segment {last['segment']}: still recording, or it was killed"]

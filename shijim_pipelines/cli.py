@@ -68,19 +68,19 @@ def parser() -> Parser:
     imported.add_argument("--symbol", help="the code, where the file's name does not give it")
 
     archived = _verb(verbs, "archive", run_archive, "copy sealed segments to verified Parquet")
-    archived.add_argument("--day", type=_day, help="report only segments with events of this trading day")
+    archived.add_argument("--day", type=_day, help="archive all, but speak only of segments of this trading day")
 
     asked = _verb(verbs, "query", run_query, "ask the archive in ClickHouse's SQL: views ticks, books, statuses")
     asked.add_argument("sql", help="like: SELECT code, sum(volume) FROM ticks GROUP BY code")
     asked.add_argument("--format", choices=("table", "jsonl", "csv"), default="table")
 
     audited = _verb(verbs, "audit", run_audit, "find what is missing in a trading day, and say how much")
-    audited.add_argument("--day", type=_day, required=True)
+    audited.add_argument("--day", type=_day, required=True, help="the trading day, YYYY-MM-DD")
     audited.add_argument("--json", action="store_true", help="print the report instead of the summary")
 
     built = _verb(verbs, "dataset", run_dataset, "build an hftbacktest dataset of one symbol and day")
-    built.add_argument("--day", type=_day, required=True)
-    built.add_argument("--symbol", required=True)
+    built.add_argument("--day", type=_day, required=True, help="the trading day, YYYY-MM-DD")
+    built.add_argument("--symbol", required=True, help="the code, like TXFD6 or 2330")
     built.add_argument("--session", choices=("day", "night", "all"), default="all", help="default all")
     built.add_argument("--source", help="where two sources hold the day: which one")
     built.add_argument("--feed-latency-ms", type=_milliseconds, default="5",
@@ -88,7 +88,7 @@ def parser() -> Parser:
 
     tested = _verb(verbs, "backtest", run_backtest, "run a plain two-sided quoter on a dataset in hftbacktest")
     tested.add_argument("npz", type=Path, help="<symbol>.npz as shijim dataset wrote it")
-    tested.add_argument("--json", action="store_true")
+    tested.add_argument("--json", action="store_true", help="for a script; money in TWD × 1,000,000")
 
     shown = _verb(verbs, "demo", run_demo, "record, archive, audit, build and backtest one simulated day")
     shown.add_argument("--day", type=_day, default="2026-04-09", help="default 2026-04-09")
@@ -102,7 +102,7 @@ def _verb(
     run: Callable[[argparse.Namespace], int],
     text: str,
 ) -> Parser:
-    verb = verbs.add_parser(name, help=text, description=text.capitalize() + ".")
+    verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     verb.set_defaults(run=run)
     verb.add_argument("--data-dir", help="home of everything written (SHIJIM_DATA_DIR, default ./data)")
     verb.add_argument("--profile", help="also read .env.<profile>")

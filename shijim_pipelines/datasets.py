@@ -100,8 +100,8 @@ def _source(lake: Lake, request: Request) -> str:
     if request.source in sources:
         return str(request.source)
     if request.source is not None or not sources:
-        have = f"the day has {', '.join(sources)}" if sources else "nothing of it is archived"
-        raise InvalidDataset(f"{request.symbol} on {request.day}: {have}. Run: shijim audit --day {request.day}")
+        have = f"recorded by {', '.join(sources)}, not by {request.source}" if sources else "nothing of it is archived"
+        raise InvalidDataset(f"{request.symbol} on {request.day}: {have}. See: shijim audit --day {request.day}")
     if len(sources) > 1:
         raise InvalidDataset(
             f"{request.symbol} on {request.day} was recorded by {' and by '.join(sources)}: say which with --source"
@@ -128,23 +128,20 @@ def _rows(lake: Lake, request: Request, source: str, view: str, columns: str) ->
 def _judged(
     report: GapReport, request: Request, source: str
 ) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
-    """What the audit says of exactly these rows: its streams, and its gaps."""
+    """What the audit says of these rows: their streams and gaps, and the holes that are of no one code."""
     lane = Lane.BOARD.name.lower()
 
-    def mine(code: str, of_lane: str, session: str) -> bool:
-        return code == request.symbol and of_lane == lane and request.session in (None, session)
+    def mine(of_source: object, code: str, of_lane: str, session: object) -> bool:
+        chosen = request.session is None or request.session == session
+        return of_source == source and code == request.symbol and of_lane == lane and chosen
 
-    streams = [
-        asdict(stream)
-        for stream in report.streams
-        if stream.source == source and mine(stream.code, stream.lane, stream.session)
-    ]
+    streams = [s for s in report.streams if mine(s.source, s.code, s.lane, s.session)]
     gaps = [
-        asdict(gap)
+        gap
         for gap in report.gaps
-        if gap.metadata.get("source") == source and mine(gap.symbol, gap.lane, str(gap.metadata.get("session")))
+        if not gap.symbol or mine(gap.metadata.get("source"), gap.symbol, gap.lane, gap.metadata.get("session"))
     ]
-    return streams, gaps
+    return [asdict(stream) for stream in streams], [asdict(gap) for gap in gaps]
 
 
 def _contract(traded: Instrument, trades: pa.Table, books: pa.Table) -> Contract:

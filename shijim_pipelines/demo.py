@@ -11,8 +11,11 @@ import sys
 import time
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import orjson
+
+from shijim_live.calendar import wall_clock
 
 # Written into the folder by the demo itself: only such a folder is ever emptied.
 MARK = ".shijim-demo"
@@ -75,29 +78,42 @@ def _summary(folder: Path, day: date, symbol: str, npz: Path, seconds: float) ->
     report_path = folder / "reports" / "gaps" / f"{day}.json"
     report = orjson.loads(report_path.read_bytes())
     manifests = [orjson.loads(path.read_bytes()) for path in folder.glob("archive/segments/*.json")]
-    gaps = report["gaps"]
-    lots = {
-        cause: sum(gap["lots"] or 0 for gap in gaps if gap["cause"] == cause)
-        for cause in {gap["cause"] for gap in gaps}
-    }
-    worst = sorted((gap for gap in gaps if gap["lots"]), key=lambda gap: -gap["lots"])[:3]
-    missing = ", ".join(f"{count:,} by {cause.replace('_', ' ')}" for cause, count in sorted(lots.items()) if count)
+    recorded = sum(manifest["records"] for manifest in manifests)
+    counted = (
+        "SELECT code, count() AS trades, sum(volume) AS lots FROM ticks WHERE lane = 1 GROUP BY code ORDER BY code"
+    )
     lines = [
         "",
         f"── {day}: one simulated trading day in {seconds:.0f} s ──",
-        f"events      {sum(manifest['records'] for manifest in manifests):,} recorded, sealed, archived and verified",
-        f"lots        {sum(lots.values()):,} missing ({missing or 'none'})",
-        *(f"            {gap['lots']:>7,} of {gap['symbol']} {gap['reason']}" for gap in worst),
-        f"log         {folder / 'wal'}",
-        f"archive     {folder / 'archive'}",
-        f"gaps        {report_path}",
-        f"dataset     {npz}",
+        f"events   {recorded:,} recorded, sealed, archived, and read back equal",
+        f"lots     {report['summary']['lots_missing']:,} missing",
+        *(f"         {line}" for line in _missing(report["gaps"])),
+        f"files    {folder / 'wal'}  the log: what was received, never changed",
+        f"         {folder / 'archive'}  Parquet, verified against the log",
+        f"         {report_path}  what is missing, and why",
+        f"         {npz}  for hftbacktest, with {symbol}.meta.json",
         "",
-        "what to type next (. .venv/bin/activate first):",
+        "what to type next:",
+        "  . .venv/bin/activate",
         f"  shijim-live cat {folder}/wal --symbol {symbol} --kind trade --limit 3",
-        f'  shijim query --data-dir {folder} "SELECT code, count() AS trades, sum(volume) AS lots FROM ticks '
-        'WHERE lane = 1 GROUP BY code ORDER BY lots DESC"',
-        f"  shijim audit --data-dir {folder} --day {day} --json",
-        "  shijim-live record --help",
+        f'  shijim query --data-dir {folder} "{counted}"',
+        f"  shijim audit --data-dir {folder} --day {day}",
+        "  shijim --help",
     ]
     return "\n".join(lines)
+
+
+def _missing(gaps: list[dict[str, Any]]) -> list[str]:
+    """One line a cause: how many lots, of how many codes, and where the most."""
+    lines = []
+    sized = [gap for gap in gaps if gap["lots"]]
+    for reason in sorted({gap["reason"] for gap in sized}):
+        same = [gap for gap in sized if gap["reason"] == reason]
+        worst = max(same, key=lambda gap: int(gap["lots"]))
+        codes = len({gap["symbol"] for gap in same})
+        begin, end = (f"{wall_clock(worst[name]):%m-%d %H:%M:%S}" for name in ("start_ns", "end_ns"))
+        lines.append(
+            f"{sum(gap['lots'] for gap in same):>6,} in {len(same)} gaps of {codes} codes: {reason} "
+            f"(most: {worst['lots']:,} of {worst['symbol']}, {begin} to {end})"
+        )
+    return lines

@@ -30,7 +30,7 @@ class Gap:
     start_ns: int  # our clock where it was recorded, otherwise the exchange's
     end_ns: int
     lots: int  # missing; 0 where it is not known how many
-    cause: str  # outage | late_start | feed_loss | corrupt_block | segment_missing | not_archived | no_end | recorded
+    cause: str  # outage | late_start | feed_loss | corrupt_block | segment_missing | not_archived | recorded
     reason: str
     metadata: dict[str, str | int] = field(default_factory=dict)
 
@@ -72,10 +72,16 @@ class GapReport:
         verdicts = {stream.verdict for stream in self.streams}
         if any(gap.gap_type != "outage" for gap in self.gaps):
             verdicts.add("gaps")
-        names = ("trades", "lots", "judged", "lots_missing", "gaps", "late", "duplicates", "resets", "excesses")
+        names = ("trades", "judged", "gaps", "late", "duplicates", "resets", "excesses")
         totals: dict[str, int | str | bool] = {
             name: sum(getattr(stream, name) for stream in self.streams) for name in names
         }
+        # Lots and odd-lot shares are different units, never one sum.
+        odd = [stream for stream in self.streams if stream.lane == "odd"]
+        board = [stream for stream in self.streams if stream.lane != "odd"]
+        for name, streams in (("lots", board), ("odd_shares", odd)):
+            totals[name] = sum(stream.lots for stream in streams)
+            totals[f"{name}_missing"] = sum(stream.lots_missing for stream in streams)
         totals["streams"] = len(self.streams)
         totals["unprovable"] = sum(stream.verdict == "unprovable" for stream in self.streams)
         totals["outages"] = sum(gap.gap_type == "outage" for gap in self.gaps)
@@ -107,7 +113,7 @@ def describe(report: GapReport) -> str:
     total = report.summary()
     lines = [
         f"Gaps of trading day {report.trading_day}: {_headline(total)}",
-        f"{total['trades']:,} trades of {total['lots']:,} lots in {total['streams']} streams; "
+        f"{total['trades']:,} trades of {_amount(total, '')} in {total['streams']} streams; "
         f"{total['duplicates']:,} duplicates hidden, {total['late']:,} late, {total['resets']} resets, "
         f"{total['outages']} recorded outages, {total['sequence_holes']} holes in the recorder's own sequence",
         "",
@@ -128,10 +134,16 @@ def describe(report: GapReport) -> str:
 
 def _headline(total: dict[str, int | str | bool]) -> str:
     if total["verdict"] == "gaps":
-        return f"{total['lots_missing']:,} lots missing in {total['gaps']:,} gaps"
+        holes = f", {total['sequence_holes']} holes in the recorder's sequence" if total["sequence_holes"] else ""
+        return f"{_amount(total, '_missing')} missing in {total['gaps']:,} gaps{holes}"
     if total["verdict"] == "unprovable":
         return f"cannot be proven: {total['unprovable']} of {total['streams']} streams carry no proof"
     return "none: every judged trade continues the one before"
+
+
+def _amount(total: dict[str, int | str | bool], suffix: str) -> str:
+    odd = total[f"odd_shares{suffix}"]
+    return f"{total[f'lots{suffix}']:,} lots" + (f" and {odd:,} odd-lot shares" if odd else "")
 
 
 def _stream_line(stream: Stream) -> tuple[str, ...]:

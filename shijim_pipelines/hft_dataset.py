@@ -136,7 +136,7 @@ def build_dataset(books: pa.Table, trades: pa.Table, feed_latency: FeedLatency) 
     The local time is `received_ns` where it was recorded, otherwise `exchange_ns` plus the declared latency.
     """
     if books.num_rows + trades.num_rows == 0:
-        raise InvalidDataset("no books and no trades: nothing to build. Check the symbol and the day: shijim status")
+        raise InvalidDataset("no books and no trades: nothing to build. Check the symbol and the day: shijim audit")
     stamps = {"books": _stamps(books, "books", feed_latency), "trades": _stamps(trades, "trades", feed_latency)}
     volume, side = _int64(trades, "volume"), np.ascontiguousarray(trades["side"].to_numpy(), dtype=np.uint8)
     sessions = _sessions(books, trades, stamps, volume)

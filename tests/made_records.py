@@ -51,7 +51,13 @@ def records(events: Iterable[Event]) -> bytes:
 def write_log(wal_dir: Path, events: Iterable[Event], run_id: str = RUN, **header: object) -> list[Path]:
     """Sealed segments of one run."""
     known: dict[str, object] = {"schema_version": SCHEMA_VERSION, "run_id": run_id, "source": "simulated"}
-    known |= {"clock": "simulated", "created_ns": ns("2026-04-09 08:00:00"), "config_hash": "0", "build": "test"}
+    known |= {
+        "clock": "simulated",
+        "created_ns": ns("2026-04-09 08:00:00"),
+        "config_hash": "0",
+        "shard": "0",
+        "build": "test",
+    }
     writer = LogWriter(wal_dir, run_id, orjson.dumps(known | header).decode())
     writer.append(records(events))
     writer.close()

@@ -214,7 +214,7 @@ def test_what_a_dead_archiver_left_is_removed_and_never_seen(tmp_path):
     (stale / "ticks-2026-04-09.parquet").write_text("half")
     alive = archive_dir / f".staging-{paths[-1].stem}-{os.getppid()}"
     alive.mkdir()
-    archive_segment(paths[-1], archive_dir)
+    archive_all(tmp_path / "wal", archive_dir)
     assert not stale.exists()
     assert alive.exists()
 
@@ -293,3 +293,18 @@ def test_a_segment_sealed_over_other_contents_is_refused(tmp_path):
     with pytest.raises(ArchiveFailed, match=r"not those its footer was sealed with.*shijim-live verify"):
         archive_segment(paths[0], archive_dir)
     assert [path for path in archive_dir.rglob("*") if path.is_file()] == []
+
+
+def test_one_bad_segment_keeps_no_other_from_being_archived(tmp_path):
+    (bad,) = write_log(tmp_path / "wal", [Status(kind=Kind.START)], created_ns=0)
+    write_log(tmp_path / "wal", trades("TXFD6", "2026-04-09 09:00:00", [1] * 5), run_id="00000000000000cd")
+    done = archive_all(tmp_path / "wal", tmp_path / "archive")
+    assert [failure.path for failure in done.failed] == [bad]
+    assert bad.name in done.failed[0].reason and "when it happened" in done.failed[0].reason
+    assert [path.stem for path in (tmp_path / "archive" / "segments").iterdir()] == ["00000000000000cd-0001"]
+
+
+@pytest.mark.parametrize("year", [2021, 2035, 2099])
+def test_every_believable_year_can_be_placed(year):
+    (placed,) = Placement().place(records([trade("TXFD6", ns(f"{year}-06-10 10:00:00"), 1, 1)]))
+    assert placed.trading_day.year == year

@@ -169,6 +169,25 @@ def test_a_corrupt_block_is_a_sequence_hole(tmp_path):
     assert hole.seq_end - hole.seq_start + 1 > 0
 
 
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_segment_of_which_nothing_can_be_read_is_a_sequence_hole(tmp_path, which):
+    """It leaves no row on any day: only its neighbours' numbers tell that it is gone."""
+    events = [
+        event for minute in ("08:50", "09:10", "09:20") for event in trades("TXFD6", f"2026-04-09 {minute}:00", [1])
+    ]
+    paths = write_log(tmp_path / "wal", events)
+    assert len(paths) == 3
+    damaged = bytearray(paths[which].read_bytes())
+    block = damaged.index(b"SBLK")
+    damaged[block + 40] ^= 0xFF
+    paths[which].write_bytes(damaged)
+    archive_all(tmp_path / "wal", tmp_path / "archive")
+    report = audit_day(tmp_path / "archive", tmp_path / "wal", DAY)
+    holes = [(gap.seq_start, gap.seq_end, gap.cause) for gap in report.gaps if gap.gap_type == "sequence"]
+    assert holes == [(which + 1, which + 1, "corrupt_block")]
+    assert report.summary()["verdict"] == "gaps"
+
+
 def test_no_data_a_closed_day_and_a_damaged_file_are_errors(tmp_path):
     with pytest.raises(NoData, match="nothing of trading day 2026-04-09 is archived"):
         audit_day(tmp_path / "archive", tmp_path / "wal", DAY)
@@ -205,3 +224,26 @@ def test_every_lot_is_recorded_or_reported_missing(tmp_path_factory, volumes, da
     assert total["lots_missing"] == sum(gap.lots for gap in report.gaps)
     shown = Lake(folder / "archive").query("SELECT sum(volume) AS lots FROM ticks").to_pylist()
     assert shown == [{"lots": total["lots"]}]
+
+
+def test_an_outage_of_the_recorder_does_not_explain_a_hole_in_an_import(tmp_path):
+    write_log(tmp_path / "wal", [outage("2026-04-09 08:45:00", "2026-04-09 09:00:00", "killed"), STOP])
+    whole = trades("TXFD6", OPEN, [1] * 10)
+    report = audited(tmp_path, whole[:4] + whole[6:], run_id="00000000000000cd", source="import:shioaji_stream")
+    assert [(gap.gap_type, gap.cause) for gap in report.gaps if gap.gap_type == "volume"] == [("volume", "feed_loss")]
+    assert [gap.reason for gap in report.gaps if gap.gap_type == "outage"] == ["killed"]
+
+
+def test_only_segments_that_may_hold_the_day_are_waited_for(tmp_path):
+    audited(tmp_path, trades("TXFD6", OPEN, [1]))
+    (other,) = write_log(tmp_path / "wal", trades("TXFD6", "2026-04-13 09:00:00", [1]), run_id="00000000000000cd")
+    assert audit_day(tmp_path / "archive", tmp_path / "wal", DAY).notes == ()
+    (note,) = [note for note in _notes_of_nothing(tmp_path) if other.name in note]
+    assert "not archived" in note
+
+
+def _notes_of_nothing(tmp_path):
+    day = date(2026, 4, 13)
+    write_log(tmp_path / "more", [replace(STOP, received_ns=ns("2026-04-13 09:00:00"))], run_id="00000000000000ef")
+    archive_all(tmp_path / "more", tmp_path / "archive")
+    return audit_day(tmp_path / "archive", tmp_path / "wal", day).notes

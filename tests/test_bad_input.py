@@ -133,7 +133,7 @@ def test_what_is_not_there_or_not_an_option_is_one_line(
         (["audit", "--day", "2026-04-08"], "nothing of trading day 2026-04-08 is archived"),
         (["dataset", "--day", DAY, "--symbol", "1101"], "nothing of it is archived"),
         (["dataset", "--day", DAY, "--symbol", "TXFD6", "--session", "night"], "no night session"),
-        (["dataset", "--day", DAY, "--symbol", "TXFD6", "--source", "nope"], "the day has simulated"),
+        (["dataset", "--day", DAY, "--symbol", "TXFD6", "--source", "nope"], "recorded by simulated"),
         (["demo"], "holds something that is not a demo's"),
     ],
 )
@@ -340,11 +340,17 @@ def test_a_line_that_fits_no_record_is_quarantined_and_the_rest_imported(
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "full"
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=32k", "none", str(place)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small disk needs root")
     yield place
     subprocess.run(["umount", "-l", str(place)], capture_output=True, check=False)
+
+
+def fill(place: Path) -> None:
+    with (place / "ballast").open("wb", buffering=0) as ballast:
+        while os.statvfs(place).f_bavail:
+            ballast.write(bytes(4096))
 
 
 def test_a_full_disk_leaves_nothing_half_written(made: Path, full_disk: Path, tmp_path: Path) -> None:
@@ -354,18 +360,15 @@ def test_a_full_disk_leaves_nothing_half_written(made: Path, full_disk: Path, tm
     refused("shijim", "import", str(stream), "--data-dir", str(full_disk), says="No space left on device")
     assert contents(full_disk) == {}
     (full_disk / "wal").symlink_to(made / "wal")
-    with (full_disk / "ballast").open("wb", buffering=0) as ballast:
-        while os.statvfs(full_disk).f_bavail:
-            ballast.write(bytes(4096))
+    fill(full_disk)
     before = set(contents(full_disk))
     refused("shijim", "archive", "--data-dir", str(full_disk), says="No space left on device")
     assert set(contents(full_disk)) == before
     (full_disk / "ballast").unlink()
-    (full_disk / "archive").rmdir() if (full_disk / "archive").exists() else None
+    if (full_disk / "archive").exists():
+        (full_disk / "archive").rmdir()
     (full_disk / "archive").symlink_to(made / "archive")
-    with (full_disk / "ballast").open("wb", buffering=0) as ballast:
-        while os.statvfs(full_disk).f_bavail:
-            ballast.write(bytes(4096))
+    fill(full_disk)
     for verb in (["audit"], ["dataset", "--symbol", "TXFD6"]):
         before = set(contents(full_disk))
         refused("shijim", *verb, "--day", DAY, "--data-dir", str(full_disk), says="No space left on device")

@@ -231,6 +231,25 @@ def test_a_second_recorder_is_refused_with_the_owner(tmp_path: Path) -> None:
         assert process.wait(30) == 0
 
 
+def test_a_recorder_leaves_the_open_segment_of_another_shard_alone(tmp_path: Path) -> None:
+    first = subprocess.Popen(
+        record_command(tmp_path, "--speed", "1", "--shard", "0/2"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        while not list(tmp_path.rglob("*.wal")):
+            assert first.poll() is None
+            time.sleep(0.01)
+        [open_segment] = tmp_path.rglob("*.wal")
+        next_day = record_command(tmp_path, "--shard", "1/2", "--day", "2026-04-10")
+        second = subprocess.run(next_day, capture_output=True, text=True, check=False)
+        assert second.returncode == 0, second.stderr
+        assert wal.footer(open_segment) is None
+    finally:
+        first.terminate()
+        assert first.wait(30) == 0
+    assert wal.footer(open_segment) is not None
+
+
 def test_a_replay_records_the_same_market_again(tmp_path: Path, whole_day: Path) -> None:
     done = live("record", "--broker", "replay", "--from", str(whole_day / "wal"), "--data-dir", str(tmp_path),
                 "--metrics-port", "0")  # fmt: skip

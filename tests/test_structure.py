@@ -223,7 +223,7 @@ FLOATS_ALLOWED = {
     ("shijim_live/cli.py", "_speed"): "a multiple of real time",
     ("shijim_pipelines/backtests.py", "run_backtest"): "hftbacktest answers in floats; they become integers here",
     ("shijim_pipelines/backtests.py", "asset"): "hftbacktest takes tick size and fee as floats",
-    ("shijim_pipelines/datasets.py", "_refuse_prices_off_the_tick"): "judges hftbacktest's rows, which are floats",
+    ("shijim_pipelines/hft_dataset.py", "_refuse_prices_off_the_tick"): "judges hftbacktest's rows, which are floats",
 }
 
 
@@ -305,6 +305,7 @@ def test_the_float_rule_lets_pass(line: str) -> None:
 RUST_FLOATS_ALLOWED = {
     "rust_indicators/src/l5.rs": "the recording's columns are f64",
     "rust_indicators/src/hft.rs": "hftbacktest's rows are f64",
+    "rust_indicators/src/ladder.rs": "writes those rows",
     "rust_indicators/src/python/hft.rs": "hands over those rows",
     "rust_indicators/src/continuity.rs": "a measurement among the tests prints nanoseconds per event",
 }

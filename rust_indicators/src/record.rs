@@ -169,7 +169,7 @@ pub struct TextBody {
     pub begin_ns: i64,
     pub end_ns: i64,
     pub value: i64,
-    /// Side records: which field of the next event (`events.SIDE_FIELDS`).
+    /// Side records: which field of the next event (`events.FIELD_AT`).
     pub field: u16,
     pub part: u16,
     pub parts: u16,

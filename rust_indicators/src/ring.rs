@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use crate::record::{RECORD_WORDS, Record, SCHEMA_VERSION};
+use crate::record::{ABSENT_I64, RECORD_WORDS, Record, SCHEMA_VERSION};
 
 pub const RING_MAGIC: u64 = u64::from_le_bytes(*b"SHIJIMR1");
 const HEADER_WORDS: usize = 512;
@@ -191,7 +191,9 @@ impl Ring {
             self.at(slot + 1 + index).store(*value, Ordering::Relaxed);
         }
         self.at(slot).store(sequence, Ordering::Release);
-        self.at(word::LAST_RECEIVED_NS).store(record.header().received_ns as u64, Ordering::Relaxed);
+        if record.header().received_ns != ABSENT_I64 {
+            self.at(word::LAST_RECEIVED_NS).store(record.header().received_ns as u64, Ordering::Relaxed);
+        }
         self.at(word::ACCEPTED).store(sequence, Ordering::Release);
     }
 

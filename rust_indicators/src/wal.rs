@@ -243,7 +243,9 @@ fn acknowledge(ring: &Ring, log: &Log, records: &[Record], bytes: u64) {
     ring.add(word::BLOCKS, 1);
     ring.add(word::LOG_BYTES, bytes);
     ring.set(word::SEGMENTS, u64::from(log.segments()));
-    ring.set(word::DURABLE_RECEIVED_NS, last.received_ns as u64);
+    if last.received_ns != ABSENT_I64 {
+        ring.set(word::DURABLE_RECEIVED_NS, last.received_ns as u64);
+    }
     ring.set(word::DURABLE, last.sequence);
 }
 

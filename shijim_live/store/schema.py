@@ -233,31 +233,39 @@ def to_records(tables: Mapping[str, pa.Table]) -> bytes:
 
 def table_to_rows(data: pa.Table, table: str) -> Rows:
     """Rows of `record_dtype(table)`, in the table's order."""
-    rows = np.zeros(data.num_rows, record_dtype(table))
     if not data.num_rows:
-        return rows
+        return np.zeros(0, record_dtype(table))
+    # What is the same in every row is copied with the row; only the rest is scattered column by column.
+    template = np.zeros(1, record_dtype(table))
+    varying = []
+    for column in columns(table):
+        if column.char in _NUMPY:
+            values = _values(data.column(column.name), column)
+            if isinstance(values, int) or (values == values[0]).all():
+                _view(template, column)[:] = values if isinstance(values, int) else values[0]
+            else:
+                varying.append((column, values))
+    rows = np.repeat(template, data.num_rows)
     rows["code"] = _codes(data.column("code"))
     if table == "statuses":
         texts = b"".join(text.ljust(TEXT_BYTES, b"\0") for text in data.column("text").to_pylist())
         rows["text"] = np.frombuffer(texts, np.uint8).reshape(-1, TEXT_BYTES)
-    numbers = [
-        (column, _values(data.column(column.name), column)) for column in columns(table) if column.char in _NUMPY
-    ]
     for at in range(0, len(rows), BLOCK_RECORDS):
         block = rows[at : at + BLOCK_RECORDS]
-        for column, values in numbers:
-            _view(block, column)[:] = values if isinstance(values, int) else values[at : at + BLOCK_RECORDS]
+        for column, values in varying:
+            _view(block, column)[:] = values[at : at + BLOCK_RECORDS]
     return rows
 
 
 def _values(values: pa.ChunkedArray, column: Column) -> npt.NDArray[np.generic] | int:
+    """The column's numbers, or one number where every row is NULL."""
     if values.null_count == len(values):
         assert column.absent is not None
         return column.absent
     if values.null_count:
         values = values.fill_null(column.absent)
     found: npt.NDArray[np.generic] = values.to_numpy()
-    return found.view(np.uint64) if column.char == "Q" else found
+    return found
 
 
 def _codes(values: pa.ChunkedArray) -> npt.NDArray[np.bytes_]:

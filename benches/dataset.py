@@ -1,15 +1,12 @@
 """Books and trades → hftbacktest rows: our builder beside loops over hftbacktest's own `DiffOrderBookSnapshot`.
 
 Not a test of files or compression: both sides start from columns in memory and end with rows in memory.
-Run: python benches/bench_dataset.py [recording.parquet]
 """
 
-import statistics
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,10 +16,11 @@ from hftbacktest.types import event_dtype
 from numba import njit
 from numpy.typing import NDArray
 
+from benches.measure import ROOT, Bench, Effort, Row, interleaved, ratio, seconds
 from rust_indicators import EMPTY_PRICE_E6, build_hft_rows, decode_l5
 
-RECORDING = Path(__file__).resolve().parents[1] / "../shared/data/txf_l5/TXFD6_2026-04-09.parquet"
-ROUNDS = 9
+RECORDING = ROOT / "../shared/data/txf_l5/TXFD6_2026-04-09.parquet"
+RIVAL_MIN = 10
 FEED_NS = 5_000_000
 LEVELS = 5
 # How many books the plain reference checks: it is slow on purpose.
@@ -141,7 +139,8 @@ def rival(feed: Feed, loop: Callable[..., int], books: int) -> Callable[[], NDAr
         rows = differ()
         # One index more than rows: `correct_event_order` reads it before it looks whether it may.
         orders = [np.append(np.argsort(rows[name], kind="mergesort"), 0) for name in ("exch_ts", "local_ts")]
-        return correct_event_order(rows, *orders)
+        ordered: NDArray[np.void] = correct_event_order(rows, *orders)
+        return ordered
 
     return run
 
@@ -177,40 +176,38 @@ def check(feed: Feed, rows: NDArray[np.void]) -> int:
     return len(expected)
 
 
-def timed(run: Callable[[], NDArray[np.void]]) -> tuple[float, int]:
-    """(seconds, rows); the rows are given back before the next round."""
-    started = time.perf_counter()
-    rows = run()
-    return time.perf_counter() - started, len(rows)
-
-
-def line(name: str, seconds: list[float], events: int, note: str) -> str:
-    median = statistics.median(seconds)
-    return f"{name:<36} {median * 1e3:9.1f} ms {events / median / 1e6:6.2f} M events/s  {note}"
-
-
-def main() -> None:
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else RECORDING
-    feed = recording(path) if path.exists() else random_walk()
+def rows(effort: Effort) -> list[Row]:
+    feed = recording(RECORDING) if RECORDING.exists() else random_walk()
+    of = RECORDING.stem if RECORDING.exists() else "a random walk, for the recording is absent"
     books, events = len(feed.books), len(feed.books) + len(feed.trades)
-    print(f"{path.name if path.exists() else 'random walk'}: {books:,} books, {len(feed.trades):,} trades")
-    build, differ, ordered = ours(feed), differ_only(feed, differ_loop, books), rival(feed, differ_loop, books)
-    cold_s, our_rows = timed(build)
-    print(f"same multiset as the plain reference: {check(feed, build()):,} depth rows")
-    _, their_rows = timed(ordered)
-    timed(differ)
-    rounds = [[timed(run)[0] for run in (build, ordered, differ)] for _ in range(ROUNDS)]
-    our_s, ordered_s, differ_s = (list(times) for times in zip(*rounds, strict=True))
+    sides = {
+        "ours": ours(feed),
+        "ordered": rival(feed, differ_loop, books),
+        "differ": differ_only(feed, differ_loop, books),
+    }
+    checked = check(feed, sides["ours"]())
+    for compile_first in ("ordered", "differ"):
+        sides[compile_first]()
+    times = interleaved(effort.rounds, sides)
     few = books // 20
-    interpreted_s = [timed(rival(feed, differ_loop.py_func, few))[0] * books / few]
-    note = f"{our_rows:,} rows; first of the process {cold_s * 1e3:.1f} ms"
-    print(line("ours: reconciled, both axes", our_s, events, note))
-    print(line("differ compiled + event order", ordered_s, events, f"{their_rows:,} rows"))
-    print(line("differ compiled, rows unordered", differ_s, events, ""))
-    print(line("differ as its converters loop + order", interpreted_s, events, f"scaled up from {few:,} books"))
-    for name, theirs in (("compiled + order", ordered_s), ("compiled", differ_s), ("converters", interpreted_s)):
-        print(f"ratio to {name}: {statistics.median(theirs) / statistics.median(our_s):.1f}×")
+    loops = seconds(rival(feed, differ_loop.py_func, few)) * books / few
+    rate = {name: f"{events / median(values) / 1e6:.1f} M/s" for name, values in times.items()}
+    ordered, differ = ratio(times["ordered"], times["ours"]), ratio(times["differ"], times["ours"])
+    what = f"dataset of {of}"
+    return [
+        Row(f"{what}, vs compiled differ + event order", rate["ours"], rate["ordered"],
+            f"{ordered:.1f}× faster", f"≥ {RIVAL_MIN}× faster", ordered >= RIVAL_MIN),
+        Row(f"{what}, vs compiled differ, unordered rows", rate["ours"], rate["differ"], f"{differ:.1f}× faster"),
+        Row(f"{what}, vs the differ as the package's converters loop", rate["ours"], f"{events / loops / 1e3:.0f} k/s",
+            f"{loops / median(times['ours']):.0f}× faster"),
+        Row("… depth rows found equal to the plain reference", f"{checked:,}"),
+    ]  # fmt: skip
 
 
-if __name__ == "__main__":
-    main()
+BENCH = Bench(
+    "dataset",
+    rows,
+    "Books and trades of the whole file from columns in memory to rows in memory, both axes in order; hftbacktest's "
+    "`DiffOrderBookSnapshot` in one compiled loop with its own `correct_event_order`, compiled beforehand. Events in.",
+    "Memory: 64 bytes a row written once. The converters' loop is scaled up from a twentieth of the books.",
+)
