@@ -139,7 +139,12 @@ def test_a_reader_in_another_process_survives_the_death_and_the_restart_of_the_w
     record = record_command(tmp_path / "data", "--speed", "20000", "--restart-outage", "1")
     for _ in range(3):
         writer = subprocess.Popen(record, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(1.2)
+        known = RingReader(place).counters()["run_id"] if place.exists() else 0
+        deadline = time.monotonic() + 60
+        while not place.exists() or RingReader(place).counters()["run_id"] == known:
+            assert writer.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(0.5)  # readers find the new ring within a moment
         writer.kill()
         writer.wait()
     done.touch()

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -15,13 +16,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_publisher import Log
 
 from rust_indicators import RingReader
+from shijim_live.broker.connection import Connection
 from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig
 from shijim_live.calendar import SECOND_NS
-from shijim_live.events import Kind
+from shijim_live.events import ABSENT_I64, Kind, Status
 from shijim_live.record import wal
-from shijim_live.record.recorder import RecordError, is_recording, require_room, ring_path
+from shijim_live.record.recorder import (
+    RecordError,
+    RecordPlan,
+    Sink,
+    is_recording,
+    record,
+    require_room,
+    resume_point,
+    ring_path,
+)
 
 DAY = "2026-04-09"
 EVENTS = 40_000
@@ -81,6 +93,7 @@ def whole_day(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_day_is_recorded_without_a_gap_in_sequence_and_sealed(whole_day: Path) -> None:
     rows = all_records(whole_day)
     assert sequences(rows).tolist() == list(range(1, len(rows) + 1))
+    assert (np.diff(received(rows)) >= 0).all()  # the stop stands behind the last event, in time too
     assert all(wal.footer(path) for path in wal.segment_paths(whole_day / "wal"))
     assert not ring_path(whole_day, 0).exists()
     assert abs(len(rows) - EVENTS) < EVENTS * 0.06
@@ -137,6 +150,42 @@ def test_a_killed_recorder_loses_nothing_acknowledged_and_goes_on(
     away = (received(expected) > begin_ns) & (received(expected) <= end_ns)
     assert np.array_equal(market(rows), expected[~away])
     assert all(wal.examine(path).soundness == wal.Soundness.SOUND for path in wal.segment_paths(tmp_path / "wal"))
+
+
+def test_an_outage_is_told_before_the_connection_that_ended_it_also_from_before_the_run(
+    tmp_path: Path,
+) -> None:
+    log = Log(tmp_path)
+    sink = Sink(log.publisher, down_since_ns=5)
+    for change, received_ns in ((Connection.UP, 9), (Connection.UP, 10), (Connection.DOWN, 20), (Connection.UP, 30)):
+        sink.connection(change, received_ns)
+    told = [(event.kind, event.begin_ns, event.end_ns) for event in log.finish() if isinstance(event, Status)]
+    connection = (Kind.CONNECTION, ABSENT_I64, ABSENT_I64)
+    outages = [(Kind.OUTAGE, 5, 9), (Kind.OUTAGE, 20, 30)]
+    assert told == [outages[0], connection, connection, connection, outages[1], connection]
+
+
+class FailingFeed:
+    """A feed that breaks in the middle of its day."""
+
+    def run(self, sink: Sink, stop: threading.Event, resume_after_ns: int | None) -> None:
+        raise ValueError("the feed broke")
+
+
+def test_a_feed_that_breaks_has_not_ended_the_day(tmp_path: Path) -> None:
+    plan = RecordPlan(
+        raw_dir=tmp_path, shard=0, source="simulated", clock="simulated", config={}, classes=(), ring_slots=1024,
+        durability="sync", outage_ns=1, now_ns=lambda: 1_775_665_800_000_000_000, run_id=lambda what: what[-1] * 16,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="the feed broke"):
+        record(plan, FailingFeed(), threading.Event())
+    assert resume_point(plan) is not None
+
+
+def test_another_simulation_of_a_day_does_not_mix_with_the_one_that_is_there(whole_day: Path) -> None:
+    other = subprocess.run(record_command(whole_day, "--seed", "2"), capture_output=True, text=True, check=False)
+    assert other.returncode == 4 and other.stderr.count("\n") == 1
+    assert "holds another simulation of this day" in other.stderr
 
 
 def test_a_day_that_is_in_the_log_is_not_recorded_again(whole_day: Path) -> None:

@@ -132,7 +132,8 @@ impl Ring {
     }
 
     fn map(file: File, bytes: usize, slots: u64) -> io::Result<Ring> {
-        // SAFETY: a shared file mapping of a file we hold open; the result is checked.
+        // SAFETY: a shared file mapping of a file we hold open; the result is checked. A ring's file is never cut short:
+        // the next writer makes another one and renames it over this one, which lives on in whoever maps it.
         let address = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),

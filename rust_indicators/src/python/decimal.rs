@@ -77,7 +77,8 @@ unsafe fn peek(value: &Bound<'_, PyAny>) -> Option<i64> {
     if decimal.flags & SPECIAL != 0 || decimal.words != 1 {
         return None;
     }
-    // SAFETY: `words` says that one word of digits is there.
+    // SAFETY: `words` says that one word of digits is there. A Decimal is immutable and the caller holds a reference
+    // and the GIL, so neither the words nor the object go away while they are read.
     let coefficient = unsafe { *decimal.data };
     scaled(decimal.flags & NEGATIVE != 0, coefficient, decimal.exponent)
 }
