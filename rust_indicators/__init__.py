@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from rust_indicators._rust import (
     BACKEND,
     EMPTY_PRICE_E6,
+    BookRepeats,
     Continuity,
     EventRows,
     LogWriter,
@@ -16,13 +17,16 @@ from rust_indicators._rust import (
     decimal_e6,
     decimal_is_read_in_place,
     decode_l5,
+    gather_columns,
     log_slot,
     multiset_hash,
+    multiset_hash_of_columns,
     next_rotation_ns,
     read_footer,
     record_constants,
     record_layout,
     recover_segment,
+    scatter_columns,
     session_window,
 )
 
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BACKEND",
     "EMPTY_PRICE_E6",
+    "BookRepeats",
     "Continuity",
     "EventRows",
     "LogWriter",
@@ -43,12 +48,15 @@ __all__ = [
     "decimal_e6",
     "decimal_is_read_in_place",
     "decode_l5",
+    "gather_columns",
     "log_slot",
     "multiset_hash",
+    "multiset_hash_of_columns",
     "next_rotation_ns",
     "read_footer",
     "record_constants",
     "record_layout",
     "recover_segment",
+    "scatter_columns",
     "session_window",
 ]

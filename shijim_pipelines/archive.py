@@ -24,13 +24,14 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from rust_indicators import multiset_hash, read_footer
+from rust_indicators import SegmentReader, multiset_hash, read_footer
 from shijim_live.calendar import CalendarUnknown
 from shijim_live.events import ABSENT_I64, RECORD_BYTES, UnknownRecord
 from shijim_live.record import wal
 from shijim_live.store import schema
-from shijim_live.store.parquet import parquet_path, parquet_writer, replace_durably, stored_rows
+from shijim_live.store.parquet import parquet_path, parquet_writer, replace_durably, stored_tables
 from shijim_pipelines.placement import SESSIONS, Placed, Placement, Unplaceable
 
 # Records per row group. Buffers over 32 MiB are given back to the system and faulted in anew for every chunk, which
@@ -100,9 +101,9 @@ class MissingSequences:
         self._next = first
         self._ranges: list[list[int]] = []
 
-    def see(self, records: bytes) -> None:
+    def see(self, records: NDArray[np.uint8]) -> None:
         """Records in order of sequence, which has no holes in a sound segment."""
-        sequences = np.frombuffer(records, np.int64)[1 :: RECORD_BYTES // 8]
+        sequences = records.view(np.int64)[1 :: RECORD_BYTES // 8]
         before = np.concatenate([[self._next - 1], sequences[:-1]])
         for at in np.flatnonzero(sequences != before + 1).tolist():
             self._ranges.append([int(before[at]) + 1, int(sequences[at]) - 1])
@@ -164,9 +165,8 @@ def archive_segment(path: Path, archive_dir: Path) -> ArchivedSegment | Skipped:
         return Skipped(path, str(error))
     header = orjson.loads(reader.header)
     with _staging(archive_dir, path.stem) as folder:
-        chunks = iter(lambda: reader.read(CHUNK_RECORDS), b"")
         try:
-            staged, fingerprint, missing = write_tables(chunks, header, folder)
+            staged, fingerprint, missing = write_tables(_chunks(reader), header, folder)
         except (Unplaceable, UnknownRecord, CalendarUnknown) as error:
             raise ArchiveFailed(f"{path}: {error}") from error
         _verify(path, staged, fingerprint)
@@ -187,8 +187,15 @@ def archive_segment(path: Path, archive_dir: Path) -> ArchivedSegment | Skipped:
     return _archived(manifest, archive_dir, already=False)
 
 
+def _chunks(reader: SegmentReader) -> Iterator[NDArray[np.uint8]]:
+    """The records of a segment, always in the same memory: a chunk is good until the next is asked for."""
+    memory = np.empty(CHUNK_RECORDS * RECORD_BYTES, np.uint8)
+    while count := reader.read_into(memory):
+        yield memory[: count * RECORD_BYTES]
+
+
 def write_tables(
-    chunks: Iterable[bytes], header: dict[str, Any], folder: Path
+    chunks: Iterable[NDArray[np.uint8]], header: dict[str, Any], folder: Path
 ) -> tuple[list[_Staged], tuple[int, int], MissingSequences]:
     """Chunks of whole records → Parquet files in `folder`, (count, multiset sum) of the records, what is missing."""
     created_ns = header.get("created_ns") or ABSENT_I64
@@ -209,7 +216,7 @@ def write_tables(
                     writers[key] = parquet_writer(staged[key].path, placed.table)
                 writers[key].write_table(placed_table(placed, header), row_group_size=CHUNK_RECORDS)
                 known = staged[key]
-                staged[key] = _Staged(*key, known.path, known.rows + len(placed.rows))
+                staged[key] = _Staged(*key, known.path, known.rows + len(placed.order))
     finally:
         for writer in writers.values():
             writer.close()
@@ -218,8 +225,8 @@ def write_tables(
 
 def placed_table(placed: Placed, header: dict[str, Any]) -> pa.Table:
     """Rows with their provenance, as `schema.schema(table)` says."""
-    records = schema.rows_to_table(placed.rows, placed.table)
-    rows = len(placed.rows)
+    records = schema.rows_to_table(placed.records.view(schema.record_dtype(placed.table)), placed.table, placed.order)
+    rows = len(placed.order)
     zeros = pa.array(np.zeros(rows, np.int32))
 
     def label(indices: pa.Array, *names: str) -> pa.Array:
@@ -238,10 +245,11 @@ def placed_table(placed: Placed, header: dict[str, Any]) -> pa.Table:
 
 
 def _verify(segment: Path, staged: list[_Staged], wanted: tuple[int, int]) -> None:
+    """Every record is made anew from what the files say and hashed. Raises ArchiveFailed."""
     count = total = 0
     for file in staged:
-        for rows in stored_rows(file.path, file.table):
-            file_count, file_sum = multiset_hash(rows.view(np.uint8))
+        for data in stored_tables(file.path, file.table):
+            file_count, file_sum = schema.table_multiset(data, file.table)
             count, total = count + file_count, (total + file_sum) & _U64
     if (count, total) != wanted:
         raise ArchiveFailed(

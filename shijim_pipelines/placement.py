@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rust_indicators import Continuity
+from rust_indicators import BookRepeats, Continuity
 from shijim_live.calendar import FIRST_YEAR, MINUTE_NS, Market, Session, in_session, to_exchange_ns, window_trading_day
 from shijim_live.calendar import session_window as calendar_window
-from shijim_live.events import ABSENT_I64, HEADER_BYTES, RECORD_BYTES, BrokerClass, Exchange, Kind
-from shijim_live.store.schema import TABLES, Rows, check_kinds, code_ranks, record_dtype
+from shijim_live.events import ABSENT_I64, BrokerClass, Exchange, Kind
+from shijim_live.store.schema import Rows, check_kinds, code_ranks, gather, record_dtype
 
 # Stamps outside these years are not placed by: the broker's decoder answers garbage with the year 2000.
 YEARS: Final = (FIRST_YEAR, 2100)
@@ -30,6 +30,10 @@ _FUTURES_EXCHANGES: Final = (Exchange.TAIFEX, Exchange.TIM)
 _FUTURES_CLASSES: Final = (BrokerClass.TICK_FOP_V1, BrokerClass.BIDASK_FOP_V1)
 _BELIEVABLE_NS: Final = tuple(to_exchange_ns(datetime(year, 1, 2)) for year in YEARS)  # noqa: DTZ001
 
+# What of a record's header is looked at here.
+_NEEDED: Final = ("kind", "exchange", "broker_class", "exchange_ns", "received_ns", "code")
+
+Columns = dict[str, NDArray[Any]]
 Int64s = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
@@ -44,10 +48,16 @@ class Placed:
 
     table: str
     trading_day: date
-    rows: Rows
+    records: Rows  # the chunk they come from
+    order: Int64s  # which of its records they are, in their order
     session: NDArray[np.int32]  # index into SESSIONS
     outside: Bools
     duplicate: Bools
+
+    @property
+    def rows(self) -> Rows:
+        """Copied."""
+        return self.records[self.order].view(record_dtype(self.table))
 
 
 class Placement:
@@ -56,36 +66,38 @@ class Placement:
     def __init__(self, when_unknown_ns: int = ABSENT_I64) -> None:
         """`when_unknown_ns` places what comes before the first record with a stamp, if nothing after it does."""
         self._continuity = Continuity()
-        self._last_books: dict[tuple[bytes, int], bytes] = {}
+        self._books = BookRepeats()
         believable = bool(_believable(np.array([when_unknown_ns]))[0])
         self._last_ns = when_unknown_ns if believable else ABSENT_I64
 
-    def place(self, records: bytes) -> Iterator[Placed]:
+    def place(self, records: bytes | NDArray[np.uint8]) -> Iterator[Placed]:
         """Every record exactly once. Raises Unplaceable, UnknownRecord."""
-        if not records:
+        if not len(records):
             return
-        headers = np.frombuffer(records, record_dtype("statuses"))
+        rows = np.frombuffer(records, record_dtype("statuses"))
+        headers = gather(rows, "statuses", _NEEDED)
         kinds = headers["kind"]
+        check_kinds(kinds)
         days, sessions, outside = self._windows(headers)
-        repeated = np.zeros(len(headers), bool)
+        repeated = np.zeros(len(rows), bool)
         found = [index for index, verdict, *_ in self._continuity.observe_records(records) if verdict == "duplicate"]
         repeated[found] = True
+        repeated[self._books.observe_records(records)] = True
         trades, books = kinds == Kind.TRADE, kinds == Kind.BOOK
         places = {"ticks": trades, "books": books, "statuses": ~(trades | books)}
-        check_kinds(kinds)
+        ranks = code_ranks(headers["code"])[0].astype(np.uint16)
         for table, mask in places.items():
-            at = np.flatnonzero(mask)
-            if not len(at):
-                continue
-            ranks, _ = code_ranks(headers["code"][at])
-            at = at[np.argsort(ranks.astype(np.uint16), kind="stable")]
-            rows = headers[at].view(record_dtype(table))
-            duplicate = self._repeated_books(rows) if table == "books" else repeated[at]
-            yield from _by_day(table, rows, days[at], sessions[at], outside[at], duplicate)
+            order = np.flatnonzero(mask)
+            order = order[np.argsort(ranks[order], kind="stable")]
+            table_days = days[order]
+            for day in np.unique(table_days).tolist():
+                mine = order[table_days == day]
+                placed = (rows, mine, sessions[mine], outside[mine], repeated[mine])
+                yield Placed(table, date.fromordinal(day), *placed)
 
-    def _windows(self, headers: Rows) -> tuple[NDArray[np.int32], NDArray[np.int32], Bools]:
+    def _windows(self, headers: Columns) -> tuple[NDArray[np.int32], NDArray[np.int32], Bools]:
         """Per record: trading day (proleptic ordinal), session (index), outside."""
-        stamps, received = headers["exchange_ns"].copy(), headers["received_ns"]
+        stamps, received = headers["exchange_ns"], headers["received_ns"]
         stamped = _believable(stamps)
         when = np.where(stamped, stamps, received)
         when = self._fill(when, stamped | _believable(when))
@@ -106,37 +118,10 @@ class Placement:
         self._last_ns = int(filled[-1])
         return filled
 
-    def _repeated_books(self, rows: Rows) -> Bools:
-        """Books equal to the one before of the same code and lane, stamp included. `rows` are sorted by code."""
-        order = (
-            np.lexsort((rows["lane"], code_ranks(rows["code"])[0])) if len(np.unique(rows["lane"])) > 1 else slice(None)
-        )
-        inner = rows[order]
-        same = (inner["code"][1:] == inner["code"][:-1]) & (inner["lane"][1:] == inner["lane"][:-1])
-        duplicate = np.zeros(len(inner), bool)
-        candidates = np.flatnonzero(same & (inner["exchange_ns"][1:] == inner["exchange_ns"][:-1])) + 1
-        words = inner.view(np.uint64).reshape(len(inner), RECORD_BYTES // 8)[:, HEADER_BYTES // 8 :]
-        duplicate[candidates] = (words[candidates] == words[candidates - 1]).all(axis=1)
-        edges = np.flatnonzero(~same)
-        for first in (0, *(edges + 1).tolist()):
-            key = (bytes(inner["code"][first]), int(inner["lane"][first]))
-            duplicate[first] = self._last_books.get(key) == _book_payload(inner, first)
-        for last in (*edges.tolist(), len(inner) - 1):
-            key = (bytes(inner["code"][last]), int(inner["lane"][last]))
-            self._last_books[key] = _book_payload(inner, last)
-        found = np.empty_like(duplicate)
-        found[order] = duplicate
-        return found
 
-
-def is_futures(rows: Rows) -> Bools:
+def is_futures(rows: Rows | Columns) -> Bools:
     """Whether each row is of the futures exchange; the twin of `continuity.rs`."""
     return np.isin(rows["exchange"], _FUTURES_EXCHANGES) | np.isin(rows["broker_class"], _FUTURES_CLASSES)
-
-
-def _book_payload(rows: Rows, index: int) -> bytes:
-    body: bytes = rows[index].tobytes()[HEADER_BYTES:]
-    return int(rows["exchange_ns"][index]).to_bytes(8, "little", signed=True) + body
 
 
 def _believable(stamps: Int64s) -> Bools:
@@ -166,16 +151,3 @@ def _place_minutes(keys: Int64s) -> tuple[NDArray[np.int32], NDArray[np.int32], 
         sessions[at] = SESSIONS.index(session.value)
         outside[at] = not in_session(minute_ns, market)
     return days[inverse], sessions[inverse], outside[inverse]
-
-
-def _by_day(
-    table: str, rows: Rows, days: NDArray[np.int32], sessions: NDArray[np.int32], outside: Bools, duplicate: Bools
-) -> Iterator[Placed]:
-    assert table in TABLES
-    for day in np.unique(days).tolist():
-        mine = days == day
-        if mine.all():
-            yield Placed(table, date.fromordinal(day), rows, sessions, outside, duplicate)
-        else:
-            picked = (rows[mine], sessions[mine], outside[mine], duplicate[mine])
-            yield Placed(table, date.fromordinal(day), *picked)

@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shijim_live.store import schema
@@ -58,10 +59,16 @@ def _encoding(column: schema.Column) -> str:
 
 def stored_rows(path: Path, table: str) -> Iterator[schema.Rows]:
     """The records of a file, row group by row group."""
+    for data in stored_tables(path, table):
+        yield schema.table_to_rows(data, table)
+
+
+def stored_tables(path: Path, table: str) -> Iterator[pa.Table]:
+    """The columns of the records of a file, row group by row group; without provenance."""
     names = list(schema.record_schema(table).names)
     with pq.ParquetFile(path, read_dictionary=["code"]) as file:
         for group in range(file.num_row_groups):
-            yield schema.table_to_rows(file.read_row_group(group, columns=names), table)
+            yield file.read_row_group(group, columns=names)
 
 
 def replace_durably(draft: Path, target: Path) -> None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from rust_indicators import gather_columns, multiset_hash_of_columns, scatter_columns
 from shijim_live.events import (
     ABSENT_I32,
     ABSENT_I64,
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 PROVENANCE: Final = ("run_id", "segment", "source", "trading_day", "session", "outside", "duplicate")
 
 Rows = npt.NDArray[np.void]  # structured, one 256-byte record each
-
-# Records are turned into columns, and back, this many at a time: 1 MiB, so that the strides stay in cache.
-BLOCK_RECORDS: Final = 4096
 
 _BODY: Final[dict[str, Layout]] = {"ticks": TRADE_LAYOUT, "books": BOOK_LAYOUT, "statuses": TEXT_LAYOUT}
 TABLES: Final = tuple(_BODY)
@@ -147,37 +145,50 @@ def to_table(records: bytes) -> dict[str, pa.Table]:
     return {table: rows_to_table(rows, table) for table, rows in split(records).items()}
 
 
-def rows_to_table(rows: Rows, table: str) -> pa.Table:
-    """Rows of `record_dtype(table)` as Arrow columns."""
+def rows_to_table(rows: Rows, table: str, order: npt.NDArray[np.int64] | None = None) -> pa.Table:
+    """Rows of `record_dtype(table)` as Arrow columns; those that `order` names, in that order, where it is given."""
     import pyarrow as pa
 
-    gathered = _gather(rows, [column for column in columns(table) if column.char in _NUMPY])
+    gathered = gather(rows, table, [column.name for column in columns(table) if column.field != "text"], order)
     arrays = []
     for column in columns(table):
         if column.field == "code":
-            ranks, codes = code_ranks(rows["code"])
+            ranks, codes = code_ranks(gathered["code"])
             arrays.append(pa.DictionaryArray.from_arrays(pa.array(ranks), pa.array(codes, pa.string())))
         elif column.field == "text":
-            arrays.append(_text_array(rows))
+            arrays.append(_text_array(rows if order is None else rows[order]))
         else:
             arrays.append(_array(gathered[column.name], column))
     return pa.Table.from_arrays(arrays, schema=record_schema(table))
 
 
-def _view(rows: Rows, column: Column) -> npt.NDArray[np.generic]:
-    return rows[column.field] if column.level is None else rows[column.field][:, column.level]
-
-
-def _gather(rows: Rows, chosen: list[Column]) -> dict[str, npt.NDArray[np.generic]]:
-    """Column → its values, contiguous."""
-    found: dict[str, npt.NDArray[np.generic]] = {
-        column.name: np.empty(len(rows), _NUMPY[column.char]) for column in chosen
-    }
-    for at in range(0, len(rows), BLOCK_RECORDS):
-        block = rows[at : at + BLOCK_RECORDS]
-        for column in chosen:
-            found[column.name][at : at + BLOCK_RECORDS] = _view(block, column)
+def gather(
+    rows: Rows, table: str, names: Iterable[str], order: npt.NDArray[np.int64] | None = None
+) -> dict[str, npt.NDArray[Any]]:
+    """Columns of fixed width by name, contiguous, in one pass over the rows (those that `order` names)."""
+    places = _places(table)
+    count = len(rows) if order is None else len(order)
+    found: dict[str, npt.NDArray[Any]] = {name: np.empty(count, places[name][1]) for name in names}
+    buffers = [(*_extent(places[name]), values.view(np.uint8)) for name, values in found.items()]
+    gather_columns(np.ascontiguousarray(rows).view(np.uint8), order, buffers)
     return found
+
+
+@cache
+def _places(table: str) -> dict[str, tuple[int, np.dtype[Any]]]:
+    """Where in a record each column of fixed width stands, and what it is."""
+    found = {}
+    for column in columns(table):
+        fields = record_dtype(table).fields
+        assert fields is not None
+        whole, offset = fields[column.field][:2]
+        found[column.name] = (offset + (column.level or 0) * whole.base.itemsize, whole.base)
+    return found
+
+
+def _extent(place: tuple[int, np.dtype[Any]]) -> tuple[int, int]:
+    offset, dtype = place
+    return offset, dtype.itemsize
 
 
 def _array(values: npt.NDArray[np.generic], column: Column) -> pa.Array:
@@ -235,26 +246,33 @@ def table_to_rows(data: pa.Table, table: str) -> Rows:
     """Rows of `record_dtype(table)`, in the table's order."""
     if not data.num_rows:
         return np.zeros(0, record_dtype(table))
-    # What is the same in every row is copied with the row; only the rest is scattered column by column.
-    template = np.zeros(1, record_dtype(table))
+    return np.frombuffer(scatter_columns(*_scattered(data, table)), record_dtype(table))
+
+
+def table_multiset(data: pa.Table, table: str) -> tuple[int, int]:
+    """`multiset_hash` of the very records of `table_to_rows`, which are made a few at a time and not kept."""
+    return multiset_hash_of_columns(*_scattered(data, table)) if data.num_rows else (0, 0)
+
+
+def _scattered(data: pa.Table, table: str) -> tuple[bytes, int, list[tuple[int, int, npt.NDArray[np.uint8]]]]:
+    """(record of the values that all rows share, number of rows, columns of all other values) for `scatter_columns`."""
+    template = bytearray(RECORD_BYTES)
     varying = []
+    places = _places(table)
     for column in columns(table):
-        if column.char in _NUMPY:
+        offset, width = _extent(places[column.name])
+        if column.field == "code":
+            values: npt.NDArray[Any] | int = _codes(data.column("code"))
+        elif column.field == "text":
+            texts = b"".join(text.ljust(TEXT_BYTES, b"\0") for text in data.column("text").to_pylist())
+            values, width = np.frombuffer(texts, np.uint8), TEXT_BYTES
+        else:
             values = _values(data.column(column.name), column)
-            if isinstance(values, int) or (values == values[0]).all():
-                _view(template, column)[:] = values if isinstance(values, int) else values[0]
-            else:
-                varying.append((column, values))
-    rows = np.repeat(template, data.num_rows)
-    rows["code"] = _codes(data.column("code"))
-    if table == "statuses":
-        texts = b"".join(text.ljust(TEXT_BYTES, b"\0") for text in data.column("text").to_pylist())
-        rows["text"] = np.frombuffer(texts, np.uint8).reshape(-1, TEXT_BYTES)
-    for at in range(0, len(rows), BLOCK_RECORDS):
-        block = rows[at : at + BLOCK_RECORDS]
-        for column, values in varying:
-            _view(block, column)[:] = values[at : at + BLOCK_RECORDS]
-    return rows
+        if isinstance(values, int):
+            template[offset : offset + width] = values.to_bytes(width, "little", signed=values < 0)
+        else:
+            varying.append((offset, width, values.view(np.uint8)))
+    return bytes(template), data.num_rows, varying
 
 
 def _values(values: pa.ChunkedArray, column: Column) -> npt.NDArray[np.generic] | int:

@@ -107,7 +107,7 @@ fn finding(index: usize, trade: &Sighting, judgement: Judgement) -> Option<Findi
 }
 
 /// The bytes of a buffer that is whole records in one piece.
-fn whole(records: &PyBuffer<u8>) -> PyResult<&[u8]> {
+pub fn whole(records: &PyBuffer<u8>) -> PyResult<&[u8]> {
     let length = records.len_bytes();
     if !length.is_multiple_of(RECORD_BYTES) {
         return Err(PyValueError::new_err(format!("{length} bytes are not whole {RECORD_BYTES}-byte records")));

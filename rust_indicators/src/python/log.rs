@@ -3,10 +3,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::continuity::whole;
 use crate::continuity::Continuity;
 use crate::record::{RECORD_BYTES, Record, records_in};
 use crate::record_layout::{constants, layout};
@@ -80,6 +82,25 @@ pub struct SegmentReader {
     pending: Vec<Record>,
 }
 
+impl SegmentReader {
+    /// Block by block through the cache: decoding everything first and copying it then reads memory twice.
+    fn fill(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let mut filled = 0;
+        let mut places = out.chunks_exact_mut(RECORD_BYTES);
+        while places.len() > 0 {
+            if self.pending.is_empty() && !self.reader.next_block(&mut self.pending)? {
+                break;
+            }
+            let count = self.pending.len().min(places.len());
+            for (record, place) in self.pending.drain(..count).zip(&mut places) {
+                place.copy_from_slice(&record.0);
+            }
+            filled += count;
+        }
+        Ok(filled)
+    }
+}
+
 #[pymethods]
 impl SegmentReader {
     #[new]
@@ -98,6 +119,20 @@ impl SegmentReader {
         let out = bytes(py, &self.pending[..count])?;
         self.pending.drain(..count);
         Ok(out)
+    }
+
+    /// Fills a writable buffer with the next records and returns how many; fewer than fit only at the end.
+    fn read_into(&mut self, py: Python<'_>, buffer: PyBuffer<u8>) -> PyResult<usize> {
+        whole(&buffer)?;
+        if buffer.readonly() {
+            return Err(PyValueError::new_err("the buffer is read-only"));
+        }
+        if buffer.len_bytes() == 0 {
+            return Ok(0); // an empty buffer may point nowhere
+        }
+        // SAFETY: contiguous and writable, alive as long as the buffer; our callers do not use it meanwhile.
+        let out = unsafe { std::slice::from_raw_parts_mut(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes()) };
+        py.detach(|| self.fill(out)).map_err(PyErr::from)
     }
 
     #[getter]

@@ -1,6 +1,7 @@
 //! The only folder that knows Python: the `rust_indicators._rust` module.
 use pyo3::prelude::*;
 
+mod columns;
 mod continuity;
 mod decimal;
 mod hft;
@@ -13,6 +14,7 @@ mod stamp;
 fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BACKEND", "rust")?;
     module.add_class::<publisher::Publisher>()?;
+    columns::register(module)?;
     continuity::register(module)?;
     decimal::register(module)?;
     hft::register(module)?;
