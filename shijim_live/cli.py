@@ -20,7 +20,7 @@ from shijim_live import __version__
 from shijim_live.broker.replay import ReplayFeed
 from shijim_live.broker.shioaji import quote_classes
 from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig
-from shijim_live.calendar import NotATradingDay, require_trading_day, wall_clock
+from shijim_live.calendar import SECOND_NS, NotATradingDay, require_trading_day, wall_clock
 from shijim_live.command_line import EXIT_USAGE, Parser
 from shijim_live.events import BrokerClass
 from shijim_live.record import show, wal
@@ -141,14 +141,10 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1
-    if not 0 <= seconds <= OUTAGE_SECONDS_MAX:
+def _seconds(text: str) -> int:
+    if not text.isdecimal() or int(text) > OUTAGE_SECONDS_MAX:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time away: write seconds, 0 to {OUTAGE_SECONDS_MAX}")
-    return seconds
+    return int(text)
 
 
 def _speed(text: str) -> float | None:
@@ -237,7 +233,7 @@ def _simulated(arguments: argparse.Namespace, settings: Settings) -> tuple[Recor
         classes=_classes(),
         ring_slots=settings.ring_slots,
         durability=arguments.durability,
-        outage_ns=int(arguments.restart_outage * 1_000) * 1_000_000,
+        outage_ns=arguments.restart_outage * SECOND_NS,
         now_ns=lambda: first_ns,
         run_id=_run_id_of,
     )
