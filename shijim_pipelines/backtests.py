@@ -83,7 +83,7 @@ def run_backtest(npz: Path, meta: Path, quoting: Quoting) -> BacktestResult:
 def summary(result: BacktestResult) -> str:
     """The result for a person, money in TWD."""
     lines = (
-        ("steps", f"{result.steps:,} of {STEP_NS // 1_000_000_000} s"),
+        ("steps", f"{result.steps:,}, one every {STEP_NS // 1_000_000_000} s"),
         ("trades", f"{result.trades:,}"),
         ("position", f"{result.position:,} lots"),
         ("mid", f"{result.first_mid_e6 / 1e6:,.2f} → {result.last_mid_e6 / 1e6:,.2f}"),

@@ -114,8 +114,8 @@ def describe(report: GapReport) -> str:
     lines = [
         f"Gaps of trading day {report.trading_day}: {_headline(total)}",
         f"{total['trades']:,} trades of {_amount(total, '')} in {total['streams']} streams; "
-        f"{total['duplicates']:,} duplicates hidden, {total['late']:,} late, {total['resets']} resets, "
-        f"{total['outages']} recorded outages, {total['sequence_holes']} holes in the recorder's own sequence",
+        f"duplicates hidden: {total['duplicates']:,}, late: {total['late']:,}, resets: {total['resets']}, "
+        f"recorded outages: {total['outages']}, holes in the recorder's own sequence: {total['sequence_holes']}",
         "",
     ]
     worst = sorted(report.streams, key=lambda stream: (-stream.lots_missing, -stream.gaps, stream.code, stream.lane))
