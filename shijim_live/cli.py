@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import orjson
@@ -119,7 +120,9 @@ def _record_options(verb: Parser) -> None:
     verb.add_argument("--seed", type=int, default=1, help="simulated: same seed, same day (default 1)")
     verb.add_argument("--events", type=_positive, help="simulated: about how many events (default 300000)")
     away = f"simulated: how long a restarted recorder was away (default {DEFAULT_OUTAGE_SECONDS})"
-    verb.add_argument("--restart-outage", type=_seconds, default=DEFAULT_OUTAGE_SECONDS, metavar="SECONDS", help=away)
+    verb.add_argument(
+        "--restart-outage", type=_away_ns, default=str(DEFAULT_OUTAGE_SECONDS), metavar="SECONDS", help=away
+    )
     verb.add_argument("--from", dest="source", type=Path, metavar="PATH", help="replay: a wal folder or segment")
     verb.add_argument("--speed", type=_speed, default="max", help="multiple of real time, or max (default)")
     durable = "sync: fdatasync before an event is acknowledged (default); write: trust the kernel"
@@ -141,14 +144,15 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _seconds(text: str) -> float:
+def _away_ns(text: str) -> int:
+    """Seconds as nanoseconds, by their digits."""
     try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1
-    if not 0 <= seconds <= OUTAGE_SECONDS_MAX:
+        seconds = Decimal(text)
+    except ArithmeticError:
+        seconds = Decimal("NaN")
+    if not (seconds.is_finite() and 0 <= seconds <= OUTAGE_SECONDS_MAX):
         raise argparse.ArgumentTypeError(f"{text!r} is not a time away: write seconds, 0 to {OUTAGE_SECONDS_MAX}")
-    return seconds
+    return int(seconds * 1_000) * 1_000_000
 
 
 def _speed(text: str) -> float | None:
@@ -237,7 +241,7 @@ def _simulated(arguments: argparse.Namespace, settings: Settings) -> tuple[Recor
         classes=_classes(),
         ring_slots=settings.ring_slots,
         durability=arguments.durability,
-        outage_ns=int(arguments.restart_outage * 1_000) * 1_000_000,
+        outage_ns=arguments.restart_outage,
         now_ns=lambda: first_ns,
         run_id=_run_id_of,
     )
