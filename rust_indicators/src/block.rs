@@ -384,7 +384,10 @@ mod tests {
         let header = BlockHeader::parse(&out).unwrap();
         let named = |first_sequence, count, transform| BlockHeader { first_sequence, count, transform, ..header };
         for wrong in [named(2, 3, 1), named(1, 2, 1), named(1, 4, 1), named(1, 3, 2)] {
-            assert!(decode(&wrong, &out[BLOCK_HEADER_BYTES..], &mut Vec::new()).is_err(), "{wrong:?}");
+            assert!(
+                BlockDecoder::new().unwrap().decode(&wrong, &out[BLOCK_HEADER_BYTES..], &mut Vec::new()).is_err(),
+                "{wrong:?}"
+            );
         }
     }
 
