@@ -119,7 +119,9 @@ def _record_options(verb: Parser) -> None:
     verb.add_argument("--seed", type=int, default=1, help="simulated: same seed, same day (default 1)")
     verb.add_argument("--events", type=_positive, help="simulated: about how many events (default 300000)")
     away = f"simulated: how long a restarted recorder was away (default {DEFAULT_OUTAGE_SECONDS})"
-    verb.add_argument("--restart-outage", type=_seconds, default=DEFAULT_OUTAGE_SECONDS, metavar="SECONDS", help=away)
+    verb.add_argument(
+        "--restart-outage", type=_seconds, default=str(DEFAULT_OUTAGE_SECONDS), metavar="SECONDS", help=away
+    )
     verb.add_argument("--from", dest="source", type=Path, metavar="PATH", help="replay: a wal folder or segment")
     verb.add_argument("--speed", type=_speed, default="max", help="multiple of real time, or max (default)")
     durable = "sync: fdatasync before an event is acknowledged (default); write: trust the kernel"

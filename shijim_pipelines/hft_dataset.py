@@ -287,8 +287,8 @@ def _sync(path: Path) -> None:
 
 def _refuse_prices_off_the_tick(rows: Rows, contract: Contract) -> None:
     """hftbacktest rounds to the tick, which would merge levels without a word."""
-    price_e6 = np.rint(rows["px"] * 1e6).astype(np.int64)
-    off = np.flatnonzero(price_e6 % contract.tick_size_e6)
+    # fmod of whole numbers is exact in a double, also where they are too large for an integer.
+    off = np.flatnonzero(np.fmod(np.rint(rows["px"] * 1e6), contract.tick_size_e6))
     if len(off):
         price = rows["px"][off[0]]
         raise InvalidDataset(

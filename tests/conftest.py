@@ -1,10 +1,13 @@
 """What every test shares: Hypothesis without deadlines, the same examples on every run, and no quiet skip."""
 
-from collections.abc import Generator
+import os
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from rust_indicators import RingReader
 
 settings.register_profile("shijim", deadline=None, derandomize=True)
 settings.load_profile("shijim")
@@ -20,3 +23,15 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         report.outcome = "failed"
         report.longrepr = f"skipped although {REAL_DATA} is there: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _rings_of_killed_recorders() -> Iterator[None]:
+    """A killed recorder leaves its ring in shared memory, as it must; a killed recorder of a test should not."""
+    pattern = f"shijim-{os.getuid()}-*"
+    before = set(Path("/dev/shm").glob(pattern))
+    yield
+    for ring in set(Path("/dev/shm").glob(pattern)) - before:
+        writer = RingReader(ring).counters()["writer_pid"]
+        if not Path(f"/proc/{writer}").exists():
+            ring.unlink(missing_ok=True)

@@ -32,6 +32,7 @@ from shijim_pipelines.audit import audit_day
 from shijim_pipelines.datasets import Request, make_dataset
 from shijim_pipelines.event_file import InvalidDataset
 from shijim_pipelines.hft_dataset import FeedLatency
+from shijim_pipelines.imports import import_file
 
 DAY = date(2026, 4, 9)
 NINE = ns("2026-04-09 09:00:00")
@@ -175,3 +176,18 @@ def test_what_a_corrupt_block_took_of_side_records_is_never_given_to_another_eve
             continue
         allowed = WIDE.oversize if event.kind == Kind.TRADE else book.oversize
         assert set(event.oversize) <= set(allowed)
+
+
+def test_a_dataset_leaves_out_what_is_stamped_outside_every_session(tmp_path: Path) -> None:
+    early = trade("TXFD6", ns("2026-04-09 08:40:00"), 3, 3)
+    archived(tmp_path, [early, *trades("TXFD6", "2026-04-09 09:00:00", [1] * 5, total=3)])
+    made = build(tmp_path, "TXFD6")
+    assert sum(session.volume for session in made.dataset.sessions) == 5  # type: ignore[attr-defined]
+
+
+def test_the_same_file_imported_under_another_symbol_is_another_import(tmp_path: Path) -> None:
+    line = '{"type":"MD_TICK","symbol":"2330","exchange":"TSE","ts_ns":1775725200000000000,"price":1,"size":1,'
+    path = tmp_path / "stream.jsonl"
+    path.write_text(line + '"total_volume":1,"extras":{"tick_type":1}}\n')
+    done = [import_file(path, tmp_path / "wal", symbol) for symbol in (None, "2317", "2317")]
+    assert [imported.already_there for imported in done] == [False, False, True]

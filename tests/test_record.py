@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import signal
 import subprocess
@@ -16,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_records import records, trades
 from test_publisher import Log
 
-from rust_indicators import RingReader
+from rust_indicators import Publisher, RingReader
 from shijim_live.broker.connection import Connection
 from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig
 from shijim_live.calendar import SECOND_NS
@@ -165,21 +167,31 @@ def test_an_outage_is_told_before_the_connection_that_ended_it_also_from_before_
     assert told == [outages[0], connection, connection, connection, outages[1], connection]
 
 
-class FailingFeed:
-    """A feed that breaks in the middle of its day."""
+class BrokenFeed:
+    """Trades of one code, then it breaks."""
+
+    def __init__(self, volumes: list[int], total: int) -> None:
+        self.records = records(trades("TXFD6", "2026-04-09 09:00:00", volumes, total, step_ns=1_000))
 
     def run(self, sink: Sink, stop: threading.Event, resume_after_ns: int | None) -> None:
+        sink.records(self.records)
         raise ValueError("the feed broke")
 
 
-def test_a_feed_that_breaks_has_not_ended_the_day(tmp_path: Path) -> None:
+def test_a_feed_that_breaks_has_not_ended_the_day_and_the_next_run_judges_by_what_it_had_seen(tmp_path: Path) -> None:
     plan = RecordPlan(
         raw_dir=tmp_path, shard=0, source="simulated", clock="simulated", config={}, classes=(), ring_slots=1024,
-        durability="sync", outage_ns=1, now_ns=lambda: 1_775_665_800_000_000_000, run_id=lambda what: what[-1] * 16,
+        durability="sync", outage_ns=1, now_ns=lambda: 1_775_665_800_000_000_000,
+        run_id=lambda what: hashlib.sha256(what.encode()).hexdigest()[:16],
     )  # fmt: skip
-    with pytest.raises(ValueError, match="the feed broke"):
-        record(plan, FailingFeed(), threading.Event())
-    assert resume_point(plan) is not None
+    missing = []
+    for volumes, total in (([1] * 5, 0), ([1] * 5, 7)):
+        publishers: list[Publisher] = []
+        with pytest.raises(ValueError, match="the feed broke"):
+            record(plan, BrokenFeed(volumes, total), threading.Event(), publishers.append)
+        assert resume_point(plan) is not None
+        missing.append(publishers[0].counters()["lots_missing"])
+    assert missing == [0, 2]
 
 
 def test_another_simulation_of_a_day_does_not_mix_with_the_one_that_is_there(whole_day: Path) -> None:

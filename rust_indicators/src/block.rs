@@ -378,6 +378,20 @@ mod tests {
     }
 
     #[test]
+    fn a_block_whose_records_are_not_those_its_header_names_is_refused() {
+        let mut out = Vec::new();
+        BlockEncoder::new().unwrap().encode(&books(3), &mut out).unwrap();
+        let header = BlockHeader::parse(&out).unwrap();
+        let named = |first_sequence, count, transform| BlockHeader { first_sequence, count, transform, ..header };
+        for wrong in [named(2, 3, 1), named(1, 2, 1), named(1, 4, 1), named(1, 3, 2)] {
+            assert!(
+                BlockDecoder::new().unwrap().decode(&wrong, &out[BLOCK_HEADER_BYTES..], &mut Vec::new()).is_err(),
+                "{wrong:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_header_with_an_impossible_size_is_no_header() {
         let mut out = Vec::new();
         BlockEncoder::new().unwrap().encode(&books(3), &mut out).unwrap();
