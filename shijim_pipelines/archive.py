@@ -126,7 +126,7 @@ def archive_all(
     `progress(path, done, total)` is called after each segment. One that fails does not keep the others from being
     archived. Raises WalError.
     """
-    # Arrow's own allocators give a column's pages back and fault them in for the next one: a tenth of the time.
+    # Arrow's own allocators give a column's pages back and fault them in for the next one: 8 % of the time.
     pa.set_memory_pool(pa.system_memory_pool())
     paths = wal.segment_paths(wal_dir)
     done: list[ArchivedSegment] = []
