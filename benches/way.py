@@ -95,6 +95,7 @@ BENCH = Bench(
     rows,
     "A process bound to one core publishes the 300 k events of a simulated day, stamped at 28 k events/s, into a ring "
     "of 65,536 slots with `fdatasync`, closes, and archives: Parquet written, read back, compared by hash, published.",
-    "Log: zstd (two thirds), then turning records into columns. Archive: Parquet encoding and its own verification. "
+    "Log: zstd, then turning records into columns. Archive, of 1.7 µs: Arrow writes Parquet in 0.53 and reads it in "
+    "0.22, the log is decoded in 0.44, of which zstd is half. With the log's 0.65 that leaves 0.16 of 500 k/s' 2.0 µs. "
     "Objects: the SDK's attribute reads. Wall time: whoever else runs.",
 )

@@ -8,13 +8,14 @@ from datetime import date
 
 import numpy as np
 import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_records import RUN, SECOND_NS, ns, outage, records, trade, trades, write_log
 
-from rust_indicators import multiset_hash
+from rust_indicators import SegmentReader, gather_columns, multiset_hash
 from shijim_live.events import (
     ABSENT_I64,
     ABSENT_U32,
@@ -180,6 +181,52 @@ def test_a_flipped_byte_is_found_before_anything_is_published(tmp_path, monkeypa
     with pytest.raises(ArchiveFailed, match="nothing was published"):
         archive_segment(paths[0], archive_dir)
     assert [path for path in archive_dir.rglob("*") if path.is_file()] == []
+
+
+def test_a_file_that_gives_back_another_value_in_any_column_is_not_published(tmp_path, monkeypatch):
+    paths, archive_dir = _log(tmp_path, trades("TXFD6", "2026-04-09 09:00:00", [1] * 5))
+    whole = schema.table_multiset
+    for column in ("sequence", "connection", "code", "price_e6"):
+
+        def damaged(data, table, column=column):
+            values = data[column].to_pylist()
+            values[-1] = "X" if column == "code" else values[-1] ^ 1
+            changed = pa.array(values, pa.string() if column == "code" else data[column].type)
+            return whole(data.set_column(data.schema.get_field_index(column), column, changed), table)
+
+        monkeypatch.setattr(schema, "table_multiset", damaged)
+        with pytest.raises(ArchiveFailed, match="nothing was published"):
+            archive_segment(paths[0], archive_dir)
+
+
+def test_a_segment_is_read_into_memory_of_any_size(tmp_path):
+    (path,) = write_log(tmp_path, trades("TXFD6", "2026-04-09 09:00:00", [1] * 9000, step_ns=1_000_000))
+    whole = SegmentReader(path).read(10**6)
+    for size in (1000, 8192, 20_000):
+        reader, memory, found = SegmentReader(path), np.empty(size * RECORD_BYTES, np.uint8), b""
+        while count := reader.read_into(memory):
+            found += memory[: count * RECORD_BYTES].tobytes()
+        assert found == whole
+    with pytest.raises(ValueError, match="whole 256-byte records"):
+        SegmentReader(path).read_into(np.empty(100, np.uint8))
+    with pytest.raises(ValueError, match="read-only"):
+        SegmentReader(path).read_into(np.frombuffer(bytes(256), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("order", "column", "said"),
+    [
+        ([2], (0, 8, np.empty(8, np.uint8)), "not among 2"),
+        ([-1], (0, 8, np.empty(8, np.uint8)), "not among 2"),
+        ([0, 1], (0, 8, np.empty(8, np.uint8)), "no column of 2 × 8"),
+        ([0], (250, 8, np.empty(8, np.uint8)), "at 250"),
+        ([0], (0, 0, np.empty(0, np.uint8)), "no column"),
+        ([0], (0, 8, np.frombuffer(bytes(8), np.uint8)), "read-only"),
+    ],
+)
+def test_no_column_is_gathered_from_or_into_what_is_not_there(order, column, said):
+    with pytest.raises(ValueError, match=said):
+        gather_columns(bytes(2 * RECORD_BYTES), np.array(order, np.int64), [column])
 
 
 def test_a_corrupt_block_costs_its_events_and_is_stated(tmp_path):

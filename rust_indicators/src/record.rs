@@ -372,8 +372,12 @@ pub struct MultisetHash {
 
 impl MultisetHash {
     pub fn add(&mut self, record: &Record) {
+        self.add_bytes(&record.0);
+    }
+
+    pub fn add_bytes(&mut self, record: &[u8; RECORD_BYTES]) {
         self.count += 1;
-        self.sum = self.sum.wrapping_add(xxhash_rust::xxh3::xxh3_64(&record.0));
+        self.sum = self.sum.wrapping_add(xxhash_rust::xxh3::xxh3_64(record));
     }
 }
 

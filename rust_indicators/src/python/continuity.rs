@@ -134,7 +134,7 @@ fn multiset_hash(py: Python<'_>, records: PyBuffer<u8>) -> PyResult<(u64, u64)> 
     let bytes = whole(&records)?;
     Ok(py.detach(|| {
         let mut hash = MultisetHash::default();
-        records_in(bytes).for_each(|record| hash.add(&record));
+        bytes.as_chunks().0.iter().for_each(|record| hash.add_bytes(record));
         (hash.count, hash.sum)
     }))
 }
