@@ -98,15 +98,15 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def in_fresh_process(work: Callable[..., Any], *arguments: object) -> Any:
-    """The result of `work` in a new process that may use one core only."""
+def in_fresh_process(work: Callable[..., Any], *arguments: object, cores: int = 1) -> Any:
+    """The result of `work` in a new process that may use this many cores."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=_use_one_core) as pool:
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_use_cores, initargs=(cores,)) as pool:
         return pool.submit(work, *arguments).result()
 
 
-def _use_one_core() -> None:
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+def _use_cores(cores: int) -> None:
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-cores:])
 
 
 @contextmanager
