@@ -9,72 +9,41 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 
 import orjson
 
 from rust_indicators import Publisher
-from shijim_live import __version__
 from shijim_live.broker.replay import ReplayFeed
 from shijim_live.broker.shioaji import quote_classes
 from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig
-from shijim_live.calendar import SECOND_NS, NotATradingDay, require_trading_day, wall_clock
-from shijim_live.command_line import EXIT_USAGE, Parser
+from shijim_live.calendar import SECOND_NS, require_trading_day, wall_clock
+from shijim_live.command_line import Parser, add_place, add_verb, command, day, run_verb
 from shijim_live.events import BrokerClass
 from shijim_live.record import show, wal
 from shijim_live.record.recorder import RecordError, Recording, RecordPlan, Sink, is_recording, record, recording_in
-from shijim_live.settings import SETTINGS_HELP, Settings, SettingsError
+from shijim_live.settings import Settings, SettingsError
 from shijim_live.watch.metrics import RecorderMetrics, serve
 from shijim_live.watch.status import describe, status
 
 PROGRESS_SECONDS = 0.5
 DEFAULT_OUTAGE_SECONDS = 30
 OUTAGE_SECONDS_MAX = 86_400  # a simulated recorder is away within its day
-EXIT_FAILED = 4  # 1 to 3 are verify's findings
-
-EPILOG = """\
-exit codes: 0 done · 1 torn tail (verify) · 2 bad option, or corrupt (verify, cat) · 3 unreadable (verify) · 4 failed
-
-environment (flags win over it, it wins over .env.<profile>, that over .env):
-"""
+EXIT_CODES = "0 done · 1 torn tail (verify) · 2 bad option, or corrupt (verify, cat) · 3 unreadable (verify) · 4 failed"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one verb; returns the exit code. Every foreseen failure is one line on stderr."""
-    arguments = parser().parse_args(argv)
-    try:
-        return int(arguments.run(arguments))
-    except SettingsError as error:
-        return _fail(str(error), EXIT_USAGE)
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`): nothing is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (RecordError, wal.WalError, NotATradingDay, ValueError, OSError, RuntimeError) as error:
-        return _fail(str(error), EXIT_FAILED)
-
-
-def _fail(text: str, code: int) -> int:
-    print(f"shijim-live: {text}", file=sys.stderr)
-    return code
+    """Runs one verb; returns the exit code."""
+    return run_verb(parser(), argv)
 
 
 def parser() -> Parser:
     """The command line, with help that teaches."""
-    variables = "\n".join(f"  {row.name:<29} {row.meaning}" for row in SETTINGS_HELP)
-    top = Parser(
-        prog="shijim-live",
-        description="Record the market into a log that loses nothing, and look into that log.",
-        epilog=EPILOG + variables,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    top.add_argument("--version", action="version", version=f"shijim-live {__version__}")
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="verb")
-    _record_options(_verb(verbs, "record", run_record, "record a feed until it ends, or Ctrl-C"))
+    about = "Record the market into a log that loses nothing, and look into that log."
+    top, verbs = command("shijim-live", about, EXIT_CODES)
+    _record_options(add_verb(verbs, "record", run_record, "record a feed until it ends, or Ctrl-C"))
 
-    cat = _verb(verbs, "cat", run_cat, "print recorded events")
+    cat = add_verb(verbs, "cat", run_cat, "print recorded events")
     cat.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a .wal segment or a folder of them")
     cat.add_argument("--symbol", help="only this code")
     cat.add_argument("--kind", choices=sorted(show.KINDS), help="only events of this kind")
@@ -82,40 +51,30 @@ def parser() -> Parser:
     cat.add_argument("--limit", type=_positive, help="stop after this many events")
     cat.add_argument("--follow", action="store_true", help="go on as the log grows, until Ctrl-C")
 
-    verify = _verb(verbs, "verify", run_verify, "check segments block by block (see exit codes)")
-    verify.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    verify = add_verb(
+        verbs, "verify", run_verify, "check segments block by block; exit code 0 sound, 1 torn, 2 corrupt, 3 unreadable"
+    )
+    verify.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a .wal segment or a folder of them")
     verify.add_argument("--json", action="store_true", help="one JSON object a segment")
 
-    repair = _verb(verbs, "repair", run_repair, "seal what a dead recorder left open; record does it by itself")
-    repair.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    repair = add_verb(verbs, "repair", run_repair, "seal what a dead recorder left open; record does it by itself")
+    repair.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a .wal segment or a folder of them")
 
-    shown = _verb(verbs, "status", run_status, "what the recorder is doing, and what is in the log")
+    shown = add_verb(verbs, "status", run_status, "what the recorder is doing, and what is in the log")
     _place(shown)
     shown.add_argument("--json", action="store_true", help="for a script")
     return top
 
 
-def _verb(
-    verbs: argparse._SubParsersAction[Parser],
-    name: str,
-    run: Callable[[argparse.Namespace], int],
-    text: str,
-) -> Parser:
-    verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    verb.set_defaults(run=run)
-    return verb
-
-
 def _place(verb: Parser) -> None:
-    verb.add_argument("--data-dir", help="home of everything written (SHIJIM_DATA_DIR, default ./data)")
-    verb.add_argument("--profile", help="also read .env.<profile>")
+    add_place(verb)
     verb.add_argument("--shard", default="0/1", metavar="I/N", help="which recorder of how many, from 0 (default 0/1)")
 
 
 def _record_options(verb: Parser) -> None:
     verb.add_argument("--broker", choices=("simulated", "replay"), required=True, help="where events come from")
     _place(verb)
-    verb.add_argument("--day", type=_day, help="simulated: the trading day, YYYY-MM-DD")
+    verb.add_argument("--day", type=day, help="simulated: the trading day, YYYY-MM-DD")
     verb.add_argument("--seed", type=int, default=1, help="simulated: same seed, same day (default 1)")
     verb.add_argument("--events", type=_positive, help="simulated: about how many events (default 300000)")
     away = f"simulated: how long a restarted recorder was away (default {DEFAULT_OUTAGE_SECONDS})"
@@ -128,13 +87,6 @@ def _record_options(verb: Parser) -> None:
     verb.add_argument("--durability", choices=("sync", "write"), default="sync", help=durable)
     verb.add_argument("--metrics-port", type=int, help="base port of /metrics, 0 = off (SHIJIM_METRICS_PORT)")
     verb.add_argument("--quiet", action="store_true", help="no progress, only the summary")
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a day: write YYYY-MM-DD") from None
 
 
 def _positive(text: str) -> int:

@@ -3,83 +3,49 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 
 import orjson
 from tqdm import tqdm
 
-from shijim_live import __version__
-from shijim_live.calendar import NotATradingDay, require_trading_day
-from shijim_live.command_line import EXIT_USAGE, Parser
-from shijim_live.settings import SETTINGS_HELP, Settings, SettingsError
+from shijim_live.calendar import require_trading_day
+from shijim_live.command_line import EXIT_FAILED, Parser, Verbs, add_place, add_verb, command, day, run_verb
+from shijim_live.settings import Settings
 from shijim_pipelines import archive, audit, datasets, demo, imports
 from shijim_pipelines.event_file import InvalidDataset
 from shijim_pipelines.hft_dataset import FeedLatency
 
-EXIT_FAILED = 4
-
-EPILOG = """\
-exit codes: 0 done · 2 bad option or setting · 4 failed, with one line that says what, where and what to do
-
-environment (flags win over it, it wins over .env.<profile>, that over .env):
-"""
+EXIT_CODES = "0 done · 2 bad option or setting · 4 failed, with one line that says what, where and what to do"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one verb; returns the exit code. Every foreseen failure is one line on stderr."""
-    arguments = parser().parse_args(argv)
-    try:
-        return int(arguments.run(arguments))
-    except SettingsError as error:
-        return _fail(str(error), EXIT_USAGE)
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`): nothing is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (NotATradingDay, ValueError, OSError, RuntimeError) as error:
-        return _fail(str(error), EXIT_FAILED)
-    except KeyboardInterrupt:
-        return _fail("stopped; nothing half-written is visible, run it again", EXIT_FAILED)
-
-
-def _fail(text: str, code: int) -> int:
-    print(f"shijim: {text}", file=sys.stderr)
-    return code
+    """Runs one verb; returns the exit code."""
+    return run_verb(parser(), argv)
 
 
 def parser() -> Parser:
     """The command line, with help that teaches."""
-    variables = "\n".join(f"  {row.name:<29} {row.meaning}" for row in SETTINGS_HELP)
-    top = Parser(
-        prog="shijim",
-        description="From the recorded log to a dataset a backtest can trust, one stage a verb.",
-        epilog=EPILOG + variables,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    top.add_argument("--version", action="version", version=f"shijim {__version__}")
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="verb")
-
+    about = "From the recorded log to a dataset a backtest can trust, one stage a verb."
+    top, verbs = command("shijim", about, EXIT_CODES)
     imported = _verb(verbs, "import", run_import, "turn foreign recordings into segments of the log")
     imported.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="L5 Parquet or Shioaji JSON lines")
     imported.add_argument("--symbol", help="the code, where the file's name does not give it")
 
     archived = _verb(verbs, "archive", run_archive, "copy sealed segments to verified Parquet")
-    archived.add_argument("--day", type=_day, help="archive all, but speak only of segments of this trading day")
+    archived.add_argument("--day", type=day, help="archive all, but speak only of segments of this trading day")
 
     asked = _verb(verbs, "query", run_query, "ask the archive in ClickHouse's SQL: views ticks, books, statuses")
     asked.add_argument("sql", help="like: SELECT code, sum(volume) FROM ticks GROUP BY code")
     asked.add_argument("--format", choices=("table", "jsonl", "csv"), default="table")
 
     audited = _verb(verbs, "audit", run_audit, "find what is missing in a trading day, and say how much")
-    audited.add_argument("--day", type=_day, required=True, help="the trading day, YYYY-MM-DD")
+    audited.add_argument("--day", type=day, required=True, help="the trading day, YYYY-MM-DD")
     audited.add_argument("--json", action="store_true", help="print the report instead of the summary")
 
     built = _verb(verbs, "dataset", run_dataset, "build an hftbacktest dataset of one symbol and day")
-    built.add_argument("--day", type=_day, required=True, help="the trading day, YYYY-MM-DD")
+    built.add_argument("--day", type=day, required=True, help="the trading day, YYYY-MM-DD")
     built.add_argument("--symbol", required=True, help="the code, like TXFD6 or 2330")
     built.add_argument("--session", choices=("day", "night", "all"), default="all", help="default all")
     built.add_argument("--source", help="where two sources hold the day: which one")
@@ -91,29 +57,15 @@ def parser() -> Parser:
     tested.add_argument("--json", action="store_true", help="for a script; money in TWD × 1,000,000")
 
     shown = _verb(verbs, "demo", run_demo, "record, archive, audit, build and backtest one simulated day")
-    shown.add_argument("--day", type=_day, default="2026-04-09", help="default 2026-04-09")
+    shown.add_argument("--day", type=day, default="2026-04-09", help="default 2026-04-09")
     shown.add_argument("--seed", type=int, default=1, help="same seed, same day (default 1)")
     return top
 
 
-def _verb(
-    verbs: argparse._SubParsersAction[Parser],
-    name: str,
-    run: Callable[[argparse.Namespace], int],
-    text: str,
-) -> Parser:
-    verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    verb.set_defaults(run=run)
-    verb.add_argument("--data-dir", help="home of everything written (SHIJIM_DATA_DIR, default ./data)")
-    verb.add_argument("--profile", help="also read .env.<profile>")
+def _verb(verbs: Verbs, name: str, run: Callable[[argparse.Namespace], int], text: str) -> Parser:
+    verb = add_verb(verbs, name, run, text)
+    add_place(verb)
     return verb
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a day: write YYYY-MM-DD") from None
 
 
 def _milliseconds(text: str) -> int:
