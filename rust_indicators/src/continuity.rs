@@ -15,6 +15,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use crate::record::{
     ABSENT_I64, ABSENT_U32, HEADER_BYTES, Header, RECORD_BYTES, Record, broker_class, exchange, flag, kind, lane,
 };
+use crate::wall_clock::{DAY_NS, SECOND_NS, TAIPEI_OFFSET_NS};
 
 /// Streams remembered; the least recently used half goes when it is reached. A full one weighs under 2 KB.
 pub const STREAMS_MAX: usize = 1 << 14;
@@ -27,9 +28,6 @@ pub const CARRY_DAYS_MAX: i32 = 14;
 /// Streams found without hashing the session; a power of two, small enough to stay in cache.
 const NEAR_SLOTS: usize = 1024;
 
-const SECOND_NS: i64 = 1_000_000_000;
-const DAY_NS: i64 = 86_400 * SECOND_NS;
-const TAIPEI_NS: i64 = 8 * 3600 * SECOND_NS;
 /// Futures: trial matching starts 08:30 and 14:50, and belongs to the session that follows it.
 const DAY_FROM_NS: i64 = (8 * 60 + 30) * 60 * SECOND_NS;
 const NIGHT_FROM_NS: i64 = (14 * 60 + 50) * 60 * SECOND_NS;
@@ -467,7 +465,7 @@ const fn keys() -> [u64; (RECORD_BYTES - HEADER_BYTES) / 8] {
 ///
 /// Futures: night [14:50, 08:30 of the next day), day [08:30, 14:50). Stocks: the calendar date.
 pub fn session_window(exchange_ns: i64, futures: bool) -> (i32, bool) {
-    let wall = exchange_ns.saturating_add(TAIPEI_NS);
+    let wall = exchange_ns.saturating_add(TAIPEI_OFFSET_NS);
     let (day, clock_ns) = (wall.div_euclid(DAY_NS) as i32, wall.rem_euclid(DAY_NS));
     match futures {
         true if clock_ns < DAY_FROM_NS => (day - 1, true),
@@ -478,7 +476,7 @@ pub fn session_window(exchange_ns: i64, futures: bool) -> (i32, bool) {
 
 /// [from, until) of a session, UTC ns.
 fn window_ns(day: i32, night: bool, futures: bool) -> (i64, i64) {
-    let midnight = i64::from(day).saturating_mul(DAY_NS).saturating_sub(TAIPEI_NS);
+    let midnight = i64::from(day).saturating_mul(DAY_NS).saturating_sub(TAIPEI_OFFSET_NS);
     let (from, until) = match (futures, night) {
         (true, true) => (NIGHT_FROM_NS, DAY_NS + DAY_FROM_NS),
         (true, false) => (DAY_FROM_NS, NIGHT_FROM_NS),
@@ -669,7 +667,8 @@ mod tests {
 
     #[test]
     fn sessions_are_cut_by_the_clock() {
-        let at = |day: i64, hour: i64, minute: i64| (((day * 24 + hour) * 60 + minute) * 60) * SECOND_NS - TAIPEI_NS;
+        let at =
+            |day: i64, hour: i64, minute: i64| (((day * 24 + hour) * 60 + minute) * 60) * SECOND_NS - TAIPEI_OFFSET_NS;
         let table = [(8, 29, (9, true)), (8, 30, (10, false)), (14, 49, (10, false)), (14, 50, (10, true))];
         for (hour, minute, wanted) in table {
             assert_eq!(session_window(at(10, hour, minute), true), wanted);

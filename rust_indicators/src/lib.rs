@@ -15,3 +15,4 @@ pub mod ring;
 pub mod segment;
 pub mod simulate;
 pub mod wal;
+pub mod wall_clock;

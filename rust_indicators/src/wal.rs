@@ -13,6 +13,7 @@ use crate::continuity::Continuity;
 use crate::record::{ABSENT_I64, Record};
 use crate::ring::{Ring, state, word};
 use crate::segment::SegmentWriter;
+use crate::wall_clock::{DAY_NS, SECOND_NS, TAIPEI_OFFSET_NS, civil_from_days};
 
 /// A segment is closed at this size even within its quarter of an hour, so that one file stays quick to archive.
 pub const SEGMENT_BYTES_MAX: u64 = 256 << 20;
@@ -21,12 +22,9 @@ const POLL_NS_MIN: u64 = 50_000;
 /// … and, in silence, up to this long; it bounds the latency a first event after silence sees.
 const POLL_NS_MAX: u64 = 500_000;
 
-const NS: i64 = 1_000_000_000;
-const DAY_NS: i64 = 86_400 * NS;
-const TAIPEI_OFFSET_NS: i64 = 8 * 3_600 * NS;
-const QUARTER_NS: i64 = 900 * NS;
-const MORNING_NS: i64 = (5 * 3_600 + 30 * 60) * NS;
-const AFTERNOON_NS: i64 = (14 * 3_600 + 45 * 60) * NS;
+const QUARTER_NS: i64 = 900 * SECOND_NS;
+const MORNING_NS: i64 = (5 * 3_600 + 30 * 60) * SECOND_NS;
+const AFTERNOON_NS: i64 = (14 * 3_600 + 45 * 60) * SECOND_NS;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
@@ -62,19 +60,6 @@ pub fn log_slot(received_ns: i64) -> String {
 /// The next quarter of an hour: 05:30 and 14:45 are quarters too.
 pub fn next_rotation_ns(received_ns: i64) -> i64 {
     (received_ns.div_euclid(QUARTER_NS) + 1) * QUARTER_NS
-}
-
-/// Days since 1970-01-01 to a calendar date (Howard Hinnant, "chrono-compatible low-level date algorithms").
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_part = (5 * day_of_year + 2) / 153;
-    let month = if month_part < 10 { month_part + 3 } else { month_part - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, month, day_of_year - (153 * month_part + 2) / 5 + 1)
 }
 
 /// Writes the segments of one run, rotating on the receive clock and on size.
@@ -267,7 +252,7 @@ mod tests {
     use crate::segment::{End, SegmentReader};
 
     fn stamp(day: i64, hour: i64, minute: i64) -> i64 {
-        day * DAY_NS + (hour * 3_600 + minute * 60) * NS - TAIPEI_OFFSET_NS
+        day * DAY_NS + (hour * 3_600 + minute * 60) * SECOND_NS - TAIPEI_OFFSET_NS
     }
 
     #[test]

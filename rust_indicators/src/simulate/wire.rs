@@ -2,9 +2,7 @@
 //! Not a MessagePack library: only what the four quote classes need.
 use super::market::{Book, Trade};
 use super::{E6, Instrument, LEVELS};
-
-const TAIPEI_NS: i64 = 8 * 3_600 * 1_000_000_000;
-const DAY_NS: i64 = 86_400 * 1_000_000_000;
+use crate::wall_clock::{DAY_NS, TAIPEI_OFFSET_NS, civil_from_days};
 
 /// TickSTKv1 (29 slots).
 pub fn tick_stock(out: &mut Vec<u8>, instrument: &Instrument, trade: &Trade) {
@@ -114,12 +112,12 @@ pub fn round_div(numerator: i64, denominator: i64) -> i64 {
 
 fn head(out: &mut Vec<u8>, code: &str, exchange_ns: i64) {
     text(out, code.as_bytes());
-    let wall = exchange_ns + TAIPEI_NS;
-    let (year, month, day) = civil(wall.div_euclid(DAY_NS));
+    let wall = exchange_ns + TAIPEI_OFFSET_NS;
+    let (year, month, day) = civil_from_days(wall.div_euclid(DAY_NS));
     let mut date = *b"0000/00/00";
-    digits(&mut date[0..4], year);
-    digits(&mut date[5..7], month);
-    digits(&mut date[8..10], day);
+    digits(&mut date[0..4], year as u64);
+    digits(&mut date[5..7], month as u64);
+    digits(&mut date[8..10], day as u64);
     text(out, &date);
     let micros = (wall.rem_euclid(DAY_NS) / 1_000) as u64;
     let seconds = micros / 1_000_000;
@@ -129,20 +127,6 @@ fn head(out: &mut Vec<u8>, code: &str, exchange_ns: i64) {
     digits(&mut time[6..8], seconds % 60);
     digits(&mut time[9..15], micros % 1_000_000);
     text(out, &time);
-}
-
-/// Days since 1970-01-01 to (year, month, day); Howard Hinnant's `civil_from_days`.
-fn civil(days: i64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year as u64, month as u64, day as u64)
 }
 
 fn digits(field: &mut [u8], mut value: u64) {
