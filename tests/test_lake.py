@@ -12,13 +12,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_records import ns, records, trades, write_log
+from made_records import ns, trades, write_log
 
 from shijim_live.events import ABSENT_U32, Book, Exchange, Lane
 from shijim_live.store import schema
 from shijim_live.store.lake import Lake, LakeError
-from shijim_pipelines.archive import archive_all, placed_table
-from shijim_pipelines.placement import Placement
+from shijim_pipelines.archive import archive_all
 
 DAY = date(2026, 4, 9)
 LOTS = "SELECT count() AS trades, sum(volume) AS lots FROM ticks"
@@ -69,6 +68,8 @@ def test_only_files_of_the_days_asked_for_are_opened(folder):
     lake = Lake(folder / "archive")
     answer = lake.query(f"{LOTS} WHERE trading_day = {{day:Date}}", day=DAY)
     assert answer.to_pylist() == [{"trades": 5, "lots": 15}]
+    assert lake.query(LOTS).to_pylist() == [{"trades": 5, "lots": 15}]  # no manifest names it: not published
+    (folder / "archive" / "segments" / "broken-0001.json").write_text("{}")
     with pytest.raises(LakeError, match="broken-0001"):
         lake.query(LOTS)
 
@@ -135,23 +136,6 @@ def test_a_wrong_query_is_one_clear_error(sql, said):
     assert lake_of_nothing.query("SELECT count() AS n FROM ticks").to_pylist() == [{"n": 0}]
 
 
-def test_publishing_a_key_again_changes_nothing(tmp_path):
-    header = {"run_id": "00000000000000ab", "segment": 1, "source": "backfill"}
-    made = records(trades("TXFD6", "2026-04-09 09:00:00", range(1, 6)))
-    (placed,) = Placement().place(made)
-    rows = placed_table(placed, header)
-    lake = Lake(tmp_path / "archive")
-    first = lake.publish("ticks", "backfill-1", rows)
-    before = [path.stat() for path in first]
-    assert lake.publish("ticks", "backfill-1", rows) == first
-    assert [path.stat() for path in first] == before
-    assert lake.query(LOTS).to_pylist() == [{"trades": 5, "lots": 15}]
-    with pytest.raises(LakeError, match="key"):
-        lake.publish("ticks", "../elsewhere", rows)
-    with pytest.raises(LakeError, match="not the columns"):
-        lake.publish("books", "backfill-1", rows)
-
-
 def _count_until(folder: str, wanted: int, results) -> None:
     lake, seen = Lake(Path(folder)), []
     while not seen or seen[-1] < wanted:
@@ -196,3 +180,16 @@ def test_a_forked_child_is_told_to_spawn(folder):
 def test_a_path_the_engine_would_read_as_a_pattern_is_refused(tmp_path):
     with pytest.raises(LakeError, match="pattern"):
         Lake(tmp_path / "a*b")
+
+
+def test_a_segment_is_seen_whole_once_its_manifest_is_there_or_not_at_all(tmp_path):
+    """Its files appear one by one: until the manifest is written, last, no query sees any of them."""
+    write_log(tmp_path / "wal", trades("TXFD6", "2026-04-09 09:00:00", range(1, 6)))
+    archive_all(tmp_path / "wal", tmp_path / "archive")
+    (manifest,) = (tmp_path / "archive" / "segments").iterdir()
+    known = manifest.read_bytes()
+    manifest.unlink()
+    lake = Lake(tmp_path / "archive")
+    assert lake.query("SELECT count() AS trades FROM ticks").to_pylist() == [{"trades": 0}]
+    manifest.write_bytes(known)
+    assert lake.query("SELECT count() AS trades FROM ticks").to_pylist() == [{"trades": 5}]

@@ -3,7 +3,8 @@
 Views `ticks`, `books`, `statuses` are de-duplicated; `ticks_raw`, `books_raw`, `statuses_raw` are every row ever
 received. A row is hidden when the archive flagged it within its segment; a trade with a `total_volume` also when an
 earlier run or segment holds one of equal (trading_day, session, code, lane, total_volume, exchange_ns, price, volume).
-Files are found when a query runs: what the archive publishes meanwhile is seen by the next query, in any process.
+Files are found when a query runs: what the archive publishes meanwhile is seen by the next query, in any process; a
+segment is seen whole, once its manifest is there, or not at all.
 
 Needs the extra `shijim[lake]`. chDB does not survive a fork: start worker processes with `spawn`.
 """
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _SAME_TRADE: Final = "trading_day, session, code, lane, total_volume, exchange_ns, price_e6, volume"
+# The segment a file is of: its name up to the first dot.
+_KEY: Final = "splitByChar('.', _file)[1]"
 _GLOB_CHARACTERS: Final = frozenset("*?{}[]'\\")
 _TYPES: Final = {
     "int32": "Int32", "int64": "Int64", "uint8": "UInt8", "uint16": "UInt16", "uint32": "UInt32", "bool": "Bool",
@@ -30,11 +33,11 @@ _lakes = 0  # each has a database of its own in the one engine of the process
 
 
 class LakeError(ValueError):
-    """A query or a publication that cannot be done, in the engine's words where they help."""
+    """A query that cannot be done, in the engine's words where they help."""
 
 
 class Lake:
-    """Queries and publishes one archive folder, which need not exist yet."""
+    """Queries one archive folder, which need not exist yet."""
 
     def __init__(self, archive_dir: Path) -> None:
         if _GLOB_CHARACTERS & set(str(archive_dir.absolute())):
@@ -55,28 +58,6 @@ class Lake:
             return pa.ipc.open_file(pa.py_buffer(answer)).read_all()
         except pa.ArrowInvalid as error:
             raise LakeError("this is not one SELECT without a FORMAT clause") from error
-
-    def publish(self, table: str, key: str, rows: pa.Table) -> list[Path]:
-        """Rows of `schema.schema(table)` as one file per trading day; a key already published is left as it is."""
-        import pyarrow.compute as pc
-
-        from shijim_live.store.parquet import parquet_path, parquet_writer, replace_durably
-
-        if table not in schema.TABLES or not rows.schema.equals(schema.schema(table)):
-            raise LakeError(f"{table}: not the columns of a table of this version ({', '.join(schema.TABLES)})")
-        if not key or not all(char.isalnum() or char in "-_" for char in key):
-            raise LakeError(f"{key!r}: a key is letters, digits, - and _")
-        published = []
-        for day in sorted(pc.unique(rows["trading_day"]).to_pylist()):
-            target = parquet_path(self.archive_dir, table, day, key)
-            if not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                draft = target.with_suffix(f".{os.getpid()}.draft")
-                with parquet_writer(draft, table) as writer:
-                    writer.write_table(rows.filter(pc.equal(rows["trading_day"], day)))
-                replace_durably(draft, target)
-            published.append(target)
-        return published
 
     def close(self) -> None:
         """Gives the engine's memory back. The next query opens it again."""
@@ -113,11 +94,13 @@ class Lake:
 
 def views(archive_dir: Path) -> list[str]:
     """SQL that creates the raw and the de-duplicated view of every table."""
+    # `One` reads nothing of a file but its name.
+    archived = f"SELECT {_KEY} FROM file('{archive_dir.absolute()}/segments/*.json', 'One')"
     statements = []
     for table in schema.TABLES:
         files = f"{archive_dir.absolute()}/{table}/trading_day=*/*.parquet"
         source = f"file('{files}', 'Parquet', '{_structure(table)}')"
-        statements.append(f"CREATE VIEW {table}_raw AS SELECT * FROM {source}")
+        statements.append(f"CREATE VIEW {table}_raw AS SELECT * FROM {source} WHERE {_KEY} IN ({archived})")
         rows = f"SELECT * FROM {table}_raw WHERE NOT duplicate"
         if table == "ticks":
             # Ordered, so that every query hides the same one; the engine filters before it sorts.
