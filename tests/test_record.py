@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -397,3 +398,12 @@ def test_a_disk_that_fills_while_recording_stops_loudly_with_everything_acknowle
     finished = subprocess.run(record_command(place), capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     assert "resumed after" in finished.stdout
+
+
+def test_status_tells_of_a_segment_it_cannot_read_and_of_the_rest(tmp_path: Path, whole_day: Path) -> None:
+    shutil.copytree(whole_day / "wal", tmp_path / "wal")
+    first = wal.segment_paths(tmp_path / "wal")[0]
+    first.write_bytes(b"X" + first.read_bytes()[1:])
+    found = json.loads(live("status", "--data-dir", str(tmp_path), "--json").stdout)
+    assert (found["unreadable_segments"], found["sealed_segments"]) == (1, found["segments"] - 1)
+    assert "1 segments cannot be read. Run: shijim-live verify" in live("status", "--data-dir", str(tmp_path)).stdout

@@ -29,6 +29,7 @@ class Status:
     blocked_seconds: float | None
     last_durable_received: str | None  # Taipei wall clock
     segments: int
+    unreadable_segments: int
     sealed_segments: int
     sealed_records: int
     log_bytes: int
@@ -39,7 +40,8 @@ def status(raw_dir: Path, shard: int = 0) -> Status:
     """Raises WalError when there is no log in the folder."""
     wal_dir = raw_dir / "wal"
     paths = wal.segment_paths(wal_dir)
-    footers = [footer for path in paths if (footer := wal.footer(path)) is not None]
+    headers, unreadable = wal.readable_headers(wal_dir)
+    footers = [footer for header in headers if (footer := wal.footer(header.path)) is not None]
     recording = is_recording(wal_dir, shard)
     counters: dict[str, int] = {}
     if recording and ring_path(raw_dir, shard).exists():
@@ -59,6 +61,7 @@ def status(raw_dir: Path, shard: int = 0) -> Status:
         blocked_seconds=counters["blocked_ns"] / 1_000_000_000 if counters else None,
         last_durable_received=wall_clock(last_ns).isoformat(" ", "milliseconds") if last_ns else None,
         segments=len(paths),
+        unreadable_segments=len(unreadable),
         sealed_segments=len(footers),
         sealed_records=sum(int(str(footer["records"])) for footer in footers),
         log_bytes=sum(path.stat().st_size for path in paths),
@@ -81,4 +84,8 @@ def describe(found: Status) -> str:
         f"  log: {found.segments:,} segments ({found.sealed_segments:,} sealed with {found.sealed_records:,} records), "
         f"{found.log_bytes / 2**20:,.1f} MiB; {found.disk_free_bytes / 2**30:,.1f} GiB free"
     )
+    if found.unreadable_segments:
+        lines.append(
+            f"  {found.unreadable_segments:,} segments cannot be read. Run: shijim-live verify {found.raw_dir}/wal"
+        )
     return "\n".join(lines)

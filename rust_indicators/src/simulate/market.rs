@@ -2,7 +2,6 @@
 //! Not a matching engine: there are no orders and no queue.
 use super::arrivals::{Arrival, Arrivals};
 use super::random::Random;
-use super::wire::round_div;
 use super::{Config, Instrument, LEVELS, Market};
 
 /// Seller and buyer initiated, as the broker codes them (`tick_type`).
@@ -329,6 +328,12 @@ fn changes(now: &mut Side, before: &Side) {
             now.change[level] = now.volume[level] as i32 - previous as i32;
         }
     }
+}
+
+/// Division of a signed numerator by a positive denominator, half away from zero.
+pub fn round_div(numerator: i64, denominator: i64) -> i64 {
+    let half = denominator / 2;
+    if numerator >= 0 { (numerator + half) / denominator } else { (numerator - half) / denominator }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! MessagePack arrays exactly as the broker's SDK reads them: smallest integers, short strings, positional slots.
 //! Not a MessagePack library: only what the four quote classes need.
-use super::market::{Book, Trade};
+use super::market::{Book, Trade, round_div};
 use super::{E6, Instrument, LEVELS};
 use crate::wall_clock::{DAY_NS, TAIPEI_OFFSET_NS, civil_from_days};
 
@@ -102,12 +102,6 @@ fn change_type(instrument: &Instrument, price_e6: i64) -> u64 {
         p if p < instrument.reference_e6 => 4,
         _ => 3,
     }
-}
-
-/// Division of a signed numerator by a positive denominator, half away from zero.
-pub fn round_div(numerator: i64, denominator: i64) -> i64 {
-    let half = denominator / 2;
-    if numerator >= 0 { (numerator + half) / denominator } else { (numerator - half) / denominator }
 }
 
 fn head(out: &mut Vec<u8>, code: &str, exchange_ns: i64) {
