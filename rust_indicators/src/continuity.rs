@@ -679,35 +679,4 @@ mod tests {
         assert_eq!(session_window(at(10, 0, 0), false), (10, false));
         assert_eq!(session_window(at(10, 0, 0) - 1, false), (9, false));
     }
-
-    /// `cargo test --release -- --ignored --nocapture nanoseconds`
-    #[test]
-    #[ignore = "a measurement"]
-    fn nanoseconds_per_event() {
-        for codes in [1, 20, 1000] {
-            // Few enough to stay in cache, as the record the recorder has just written is.
-            let mut records: Vec<Record> = (0..1000).map(|at| trade(&format!("C{}", at % codes), 0, 1, 0)).collect();
-            let mut continuity = Continuity::new();
-            let (mut observed, mut hashed) = (0.0, 0.0);
-            for round in 0..500 {
-                for (at, record) in records.iter_mut().enumerate() {
-                    let mut next = *record.trade();
-                    next.body.total_volume = round * (1000 / codes) + at as u32 / codes + 1;
-                    *record = Record::from_trade(&next);
-                }
-                let start = std::time::Instant::now();
-                records.iter().for_each(|record| {
-                    std::hint::black_box(continuity.observe(record));
-                });
-                observed += start.elapsed().as_nanos() as f64 / 500e3;
-                let start = std::time::Instant::now();
-                records.iter().for_each(|record| {
-                    std::hint::black_box(payload(record));
-                });
-                hashed += start.elapsed().as_nanos() as f64 / 500e3;
-            }
-            println!("{codes} codes: {observed:.1} ns/event, of which the fingerprint {hashed:.1}");
-            assert_eq!(continuity.counters.gaps, 0);
-        }
-    }
 }
