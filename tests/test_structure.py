@@ -307,7 +307,6 @@ RUST_FLOATS_ALLOWED = {
     "rust_indicators/src/hft.rs": "hftbacktest's rows are f64",
     "rust_indicators/src/ladder.rs": "writes those rows",
     "rust_indicators/src/python/hft.rs": "hands over those rows",
-    "rust_indicators/src/continuity.rs": "a measurement among the tests prints nanoseconds per event",
 }
 
 
