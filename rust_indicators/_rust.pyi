@@ -135,16 +135,6 @@ class Continuity:
     """Judges trades in the order given, and returns those that are not plainly the next one."""
 
     def observe_records(self, records: _Column) -> list[Finding]: ...
-    def observe_columns(
-        self,
-        code: Buffer,  # int32 buffers, like the others of equal length
-        lane: Buffer,  # uint8
-        futures: Buffer,  # uint8
-        exchange_ns: Buffer,  # int64
-        volume: Buffer,  # uint32
-        total_volume: Buffer,  # uint32
-        payload: Buffer,  # uint64, equal exactly when all the source sent is equal
-    ) -> list[Finding]: ...
     def counters(self) -> dict[str, int]: ...
 
 def session_window(exchange_ns: int, futures: bool) -> tuple[int, bool]: ...

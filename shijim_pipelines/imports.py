@@ -48,6 +48,7 @@ from shijim_live.events import (
     encode_with_sides,
 )
 from shijim_live.instruments import UnknownInstrument, instrument
+from shijim_live.record import wal
 from shijim_live.store.schema import Rows, record_dtype
 
 MICROSECOND_NS = 1_000
@@ -96,10 +97,11 @@ def import_file(path: Path, wal_dir: Path, symbol: str | None = None) -> Importe
         for chunk in chunks:
             writer.append(chunk)
         writer.close()
-        wal_dir.mkdir(parents=True, exist_ok=True)
+        wal.make_folder(wal_dir)
         # One rename: a recorder or an archive never sees half an import.
         try:
             staging.rename(final)
+            wal.sync_name(final)
         except OSError:
             if not final.is_dir():
                 raise
@@ -144,8 +146,6 @@ def _header(path: Path, source: str, run_id: str, first_ns: int) -> str:
 
 
 def _described(path: Path, source: str, run_id: str, folder: Path, *, already_there: bool) -> Imported:
-    from shijim_live.record import wal
-
     segments = tuple(wal.segment_paths(folder))
     footers = [wal.footer(segment) or {} for segment in segments]
     return Imported(
@@ -161,8 +161,6 @@ def _described(path: Path, source: str, run_id: str, folder: Path, *, already_th
 
 def _quarantined_lines(segment: Path) -> int:
     """Lines, not records: a long line has a record for each part of its text."""
-    from shijim_live.record import wal
-
     kinds = (wal.footer(segment) or {}).get("kinds")
     if not isinstance(kinds, dict) or str(int(Kind.QUARANTINE)) not in kinds:
         return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import date, timedelta
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +13,7 @@ from made_records import ns, records, trade, trades
 from rust_indicators import Continuity, multiset_hash, session_window
 from shijim_live import calendar
 from shijim_live.calendar import Market, Session
-from shijim_live.events import ABSENT_U32, RECORD_BYTES, Lane
+from shijim_live.events import ABSENT_U32, Lane
 
 START, UNTIL = ns("2020-01-02 00:00:00"), ns("2035-01-01 00:00:00")
 
@@ -66,36 +65,6 @@ def test_state_goes_on_from_one_call_to_the_next():
     assert continuity.counters() | {"judged": 0} == dict.fromkeys(continuity.counters(), 0)
 
 
-session = st.lists(
-    st.tuples(st.sampled_from(["A", "B", "2330"]), st.integers(0, 3), st.integers(0, 12), st.integers(0, 3)),
-    max_size=60,
-)
-
-
-@given(session)
-def test_columns_and_records_are_judged_alike(drawn):
-    events = [
-        trade(code, ns("2026-04-09 09:00:00") + second, volume, total)
-        for code, volume, total, second in drawn
-        if volume <= total
-    ]
-    codes = {"A": 0, "B": 1, "2330": 2}
-    rows = np.frombuffer(records(events), np.uint8).reshape(-1, RECORD_BYTES)
-    payloads = [hash((event.code, event.exchange_ns, event.volume, event.total_volume)) for event in events]
-    columns = (
-        np.array([codes[event.code] for event in events], np.int32),
-        np.full(len(events), Lane.BOARD, np.uint8),
-        np.ones(len(events), np.uint8),
-        np.array([event.exchange_ns for event in events], np.int64),
-        np.array([event.volume for event in events], np.uint32),
-        np.array([event.total_volume for event in events], np.uint32),
-        np.array(payloads, np.int64).view(np.uint64),
-    )
-    by_record, by_column = Continuity(), Continuity()
-    assert by_record.observe_records(rows) == by_column.observe_columns(*columns)
-    assert by_record.counters() == by_column.counters()
-
-
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=80), st.data())
 def test_lost_lots_are_counted_exactly_whatever_is_lost_repeated_or_late(volumes, data):
     whole = trades("TXFD6", "2026-04-09 08:45:00", volumes)
@@ -113,11 +82,7 @@ def test_lost_lots_are_counted_exactly_whatever_is_lost_repeated_or_late(volumes
     assert (counters["resets"], counters["excesses"]) == (0, 0)
 
 
-def test_unequal_columns_and_torn_records_are_refused():
-    with pytest.raises(ValueError, match="differ in length"):
-        empty, one = np.empty(0, np.uint8), np.zeros(1, np.uint8)
-        numbers = (np.empty(0, np.int64), np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.uint64))
-        Continuity().observe_columns(np.zeros(0, np.int32), one, empty, *numbers)
+def test_torn_records_are_refused():
     with pytest.raises(ValueError, match="not whole 256-byte records"):
         Continuity().observe_records(bytes(300))
 

@@ -1,7 +1,8 @@
 //! Volume continuity: `total_volume` must rise by exactly `volume` per (code, lane, session), or lots are missing.
 //! Not a judge of books, of trial matches or of causes (`shijim_pipelines/audit.py` asks why).
 //!
-//! The recorder judges each record as it is written, the audit judges the archived columns: both through `judge`.
+//! The recorder judges each record as it is written, the audit the records that the archive gives back: both through
+//! `judge`.
 //! Rules, in order, for a trade that covers the lots (total − volume, total]:
 //!   1. first of its session  basis zero, or carried when a futures day goes on exactly where its night stopped
 //!   2. total above the last  next, gap (lots in between are a hole) or excess (volume claims lots already seen)
@@ -93,7 +94,7 @@ pub struct Counters {
 /// What the rules need of a trade; `payload` is equal exactly when everything the source sent is.
 #[derive(Clone, Copy, Debug)]
 pub struct Sighting {
-    /// 16 bytes of code, or anything else that names it within one `Continuity`.
+    /// The 16 bytes of the code.
     pub code: [u64; 2],
     pub lane: u8,
     pub futures: bool,

@@ -119,9 +119,12 @@ impl SegmentWriter {
     /// Makes the file with its header under another name and links it to its own once it is durable: whenever a crash
     /// comes, a file that is called a segment begins like one.
     pub fn create(path: &Path, header_json: &[u8]) -> io::Result<SegmentWriter> {
+        // A new folder's own name must survive a power cut too, or everything in it is lost with it.
+        let made: Vec<&Path> = path.ancestors().skip(1).take_while(|folder| is_absent(folder)).collect();
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
+        made.iter().try_for_each(|folder| sync_folder(folder))?;
         let draft = path.with_extension("draft");
         let file = OpenOptions::new().write(true).read(true).create(true).truncate(true).open(&draft)?;
         let mut prefix = framed(&SEGMENT_MAGIC, header_json);
@@ -213,6 +216,11 @@ fn framed(magic: &[u8], json: &[u8]) -> Vec<u8> {
     bytes
 }
 
+fn is_absent(folder: &Path) -> bool {
+    !folder.as_os_str().is_empty() && !folder.exists()
+}
+
+/// Makes the name of `path` durable: it is an entry of the folder it stands in.
 fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()

@@ -279,7 +279,7 @@ def ring_path(raw_dir: Path, shard: int) -> Path:
 def require_room(raw_dir: Path) -> None:
     """Makes the data folder. Raises RecordError when it cannot be written or is nearly full."""
     try:
-        (raw_dir / "wal").mkdir(parents=True, exist_ok=True)
+        wal.make_folder(raw_dir / "wal")
         free = shutil.disk_usage(raw_dir).free
     except OSError as error:
         raise RecordError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -65,6 +66,23 @@ class Segment:
         if self.problems:
             return Soundness.CORRUPT
         return Soundness.TORN if self.state == "torn" else Soundness.SOUND
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder of the log and its parents, with names that survive a power cut."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in made:
+        sync_name(place)
+
+
+def sync_name(path: Path) -> None:
+    """Makes the name of a file or folder durable: it is an entry of the folder it stands in."""
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def segment_paths(wal_dir: Path) -> list[Path]:

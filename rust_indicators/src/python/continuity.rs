@@ -32,44 +32,6 @@ impl Continuity {
         }))
     }
 
-    /// Columns of equal length: trades that may be judged (not trial, nothing absent), in the order to judge them.
-    #[allow(clippy::too_many_arguments)]
-    fn observe_columns(
-        &mut self,
-        py: Python<'_>,
-        code: PyBuffer<i32>,
-        lane: PyBuffer<u8>,
-        futures: PyBuffer<u8>,
-        exchange_ns: PyBuffer<i64>,
-        volume: PyBuffer<u32>,
-        total_volume: PyBuffer<u32>,
-        payload: PyBuffer<u64>,
-    ) -> PyResult<Vec<Finding>> {
-        let (code, lane, futures) = (code.to_vec(py)?, lane.to_vec(py)?, futures.to_vec(py)?);
-        let (exchange_ns, payload) = (exchange_ns.to_vec(py)?, payload.to_vec(py)?);
-        let (volume, total_volume) = (volume.to_vec(py)?, total_volume.to_vec(py)?);
-        let rows = code.len();
-        let lengths = [lane.len(), futures.len(), exchange_ns.len(), volume.len(), total_volume.len(), payload.len()];
-        if lengths.iter().any(|length| *length != rows) {
-            return Err(PyValueError::new_err(format!("columns differ in length: {rows} codes, then {lengths:?}")));
-        }
-        Ok(py.detach(|| {
-            let found = (0..rows).filter_map(|index| {
-                let trade = Sighting {
-                    code: [code[index] as u64, 0],
-                    lane: lane[index],
-                    futures: futures[index] != 0,
-                    exchange_ns: exchange_ns[index],
-                    volume: volume[index],
-                    total_volume: total_volume[index],
-                    payload: payload[index],
-                };
-                finding(index, &trade, self.0.judge(&trade))
-            });
-            found.collect()
-        }))
-    }
-
     /// Totals since this object was made.
     fn counters(&self) -> BTreeMap<&'static str, u64> {
         let counters = &self.0.counters;
