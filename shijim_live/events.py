@@ -71,6 +71,7 @@ class BrokerClass(IntEnum):
     BIDASK_FOP_V1 = 4
     TXF_L5 = 5  # hftbacktest-style Parquet of L5 differences
     SHIOAJI_STREAM = 6  # JSONL of the first Shijim
+    HISTORY_TICKS = 7  # a row of the broker's history: no receive time, no total, top of book only
 
 
 class Flag(IntFlag):
@@ -84,6 +85,7 @@ class Flag(IntFlag):
     SIDE_INFERRED = 32
     TIME_ROUNDED = 64
     SUSPECT = 128
+    TOTAL_INFERRED = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

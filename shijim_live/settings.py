@@ -49,12 +49,14 @@ SETTINGS_HELP = (
     Variable("TOTAL_SHARDS", "total_shards", "1", "how many recorders share the universe"),
     Variable("SHIJIM_STARTUP_JITTER_SEC", "startup_jitter_ms", "0", "random wait before login, at most, in seconds"),
     Variable("SHIJIM_BUS_MAX_QUEUE", "ring_slots", "65536", "slots of the ring, a power of two; 256 bytes each"),
-    Variable("UNIVERSE_STRATEGIES", "universe_strategies", "amount", "rankings that choose the universe, by comma"),
+    Variable("UNIVERSE_STRATEGIES", "universe_strategies", "volume,volatility,unusual", "what chooses the universe"),
     Variable("UNIVERSE_LIMIT", "universe_limit", "100", "codes to record; the broker allows 200 topics, two a code"),
     Variable("UNIVERSE_LOOKBACK_DAYS", "universe_lookback_days", "20", "trading days a ranking looks back"),
     Variable(
         "SHIJIM_METRICS_PORT", "metrics_port", "9470", "base port of /metrics, each role adds its offset; 0 = off"
     ),
+    Variable("SHIJIM_ALERT_COMMAND", "alert_command", "", "run when a run failed, the alert as JSON on stdin"),
+    Variable("SHIJIM_ALERT_WEBHOOK", "alert_webhook", "", "URL the same JSON is posted to", secret=True),
 )
 
 
@@ -102,6 +104,8 @@ class Settings:
     universe_limit: int
     universe_lookback_days: int
     metrics_port: int
+    alert_command: str
+    alert_webhook: Secret
     notes: tuple[str, ...] = ()  # what a person should know though nothing is wrong
     origins: tuple[tuple[str, str, str], ...] = ()  # (variable, value with secrets masked, where it came from)
 
@@ -113,6 +117,21 @@ class Settings:
     @property
     def archive_dir(self) -> Path:
         return self.data_dir / "archive"
+
+    @property
+    def market_dir(self) -> Path:
+        """What the broker said of the market: instruments, daily quotes, history answers, the quota's account."""
+        return self.data_dir / "market"
+
+    @property
+    def universe_dir(self) -> Path:
+        """What to record, a file a trading day."""
+        return self.data_dir / "universe"
+
+    @property
+    def calendar_overrides(self) -> Path:
+        """The operator's own closures (a typhoon declared tonight), where there are any."""
+        return self.data_dir / "calendar_overrides.toml"
 
     @property
     def datasets_dir(self) -> Path:
@@ -196,6 +215,8 @@ def _read(reader: Reader) -> Settings:
         universe_limit=reader.integer("UNIVERSE_LIMIT", 1, 100_000),
         universe_lookback_days=reader.integer("UNIVERSE_LOOKBACK_DAYS", 1, 1_000),
         metrics_port=reader.integer("SHIJIM_METRICS_PORT", 0, 65_535),
+        alert_command=reader.text("SHIJIM_ALERT_COMMAND"),
+        alert_webhook=_webhook(reader, "SHIJIM_ALERT_WEBHOOK"),
     )
     _check_together(reader, settings)
     return replace(settings, notes=tuple(reader.notes), origins=tuple(reader.origins))
@@ -231,6 +252,14 @@ def _ring_slots(reader: Reader, name: str) -> int:
         above = 1 << slots.bit_length()
         reader.wrong(name, f"must be a power of two: {above // 2} or {above}")
     return slots
+
+
+def _webhook(reader: Reader, name: str) -> Secret:
+    """A URL that is a key by itself: whoever has it may post."""
+    text = reader.text(name)
+    if text and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", text):
+        reader.wrong(name, "must be a URL like https://hooks.example.com/…")
+    return Secret(text)
 
 
 def _names(reader: Reader, name: str) -> tuple[str, ...]:

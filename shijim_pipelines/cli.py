@@ -13,9 +13,10 @@ from tqdm import tqdm
 from shijim_live.calendar import require_trading_day
 from shijim_live.command_line import EXIT_FAILED, Parser, Verbs, add_place, add_verb, command, day, run_verb
 from shijim_live.settings import Settings
-from shijim_pipelines import archive, audit, datasets, demo, imports
+from shijim_pipelines import archive, datasets, demo, imports
 from shijim_pipelines.event_file import InvalidDataset
 from shijim_pipelines.hft_dataset import FeedLatency
+from shijim_pipelines.proof import audit
 
 EXIT_CODES = "0 done · 2 bad option or setting · 4 failed, with one line that says what, where and what to do"
 

@@ -15,9 +15,7 @@ from shijim_live.calendar import Market
 from shijim_live.events import LEVELS, Lane
 from shijim_live.instruments import Instrument, instrument, tick_size_e6
 from shijim_live.store.lake import Lake
-from shijim_pipelines.audit import audit_day
 from shijim_pipelines.event_file import InvalidDataset
-from shijim_pipelines.gap_report import GapReport
 from shijim_pipelines.hft_dataset import (
     Contract,
     Dataset,
@@ -27,6 +25,8 @@ from shijim_pipelines.hft_dataset import (
     build_dataset,
     write_dataset,
 )
+from shijim_pipelines.proof.audit import audit_day
+from shijim_pipelines.proof.gap_report import GapReport
 
 _LEVELS = ", ".join(
     f"{name}_{level}"

@@ -15,7 +15,7 @@ from shijim_live.calendar import NotATradingDay
 from shijim_live.events import ABSENT_I64, ABSENT_U32, Book, Exchange, Kind, Lane, Status
 from shijim_live.store.lake import Lake
 from shijim_pipelines.archive import archive_all
-from shijim_pipelines.audit import NoData, audit_day, describe, write_report
+from shijim_pipelines.proof.audit import NoData, audit_day, describe, write_report
 
 DAY = date(2026, 4, 9)
 OPEN = "2026-04-09 08:45:00"

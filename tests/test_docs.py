@@ -24,7 +24,7 @@ from shijim_live.events import BOOK_LAYOUT, HEADER_BYTES, HEADER_LAYOUT, TEXT_LA
 from shijim_live.store import schema
 from shijim_live.store.lake import Lake, LakeError
 from shijim_pipelines.event_file import EVENT_DTYPE
-from shijim_pipelines.gap_report import Gap, GapReport, Stream
+from shijim_pipelines.proof.gap_report import Gap, GapReport, Stream
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -28,11 +28,11 @@ from shijim_live.record import show
 from shijim_live.store.lake import Lake
 from shijim_live.store.parquet import stored_rows
 from shijim_pipelines.archive import archive_all
-from shijim_pipelines.audit import audit_day
 from shijim_pipelines.datasets import Request, make_dataset
 from shijim_pipelines.event_file import InvalidDataset
 from shijim_pipelines.hft_dataset import FeedLatency
 from shijim_pipelines.imports import import_file
+from shijim_pipelines.proof.audit import audit_day
 
 DAY = date(2026, 4, 9)
 NINE = ns("2026-04-09 09:00:00")

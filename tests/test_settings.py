@@ -19,6 +19,7 @@ SHIJIM_DATA_DIR SHIJIM_RAW_DIR SHIJIM_FALLBACK_DIR SHIJIM_ARCHIVE_URL CLICKHOUSE
 SHIJIM_CH_FLUSH_THRESHOLD SHIJIM_CH_FLUSH_INTERVAL_SEC SHIJIM_CH_ASYNC_INSERT SHIJIM_CH_ASYNC_WAIT
 SHARD_ID TOTAL_SHARDS SHIJIM_STARTUP_JITTER_SEC SHIJIM_BUS_MAX_QUEUE
 UNIVERSE_STRATEGIES UNIVERSE_LIMIT UNIVERSE_LOOKBACK_DAYS SHIJIM_METRICS_PORT
+SHIJIM_ALERT_COMMAND SHIJIM_ALERT_WEBHOOK
 """.split()  # noqa: SIM905 - easier to compare with the documentation
 
 
@@ -75,6 +76,8 @@ def test_every_value_is_read_with_its_type(tmp_path: Path) -> None:
         "UNIVERSE_LIMIT": "5",
         "UNIVERSE_LOOKBACK_DAYS": "7",
         "SHIJIM_METRICS_PORT": "0",
+        "SHIJIM_ALERT_COMMAND": "notify --urgent",
+        "SHIJIM_ALERT_WEBHOOK": "https://hooks.example/key",
     }
     assert sorted(environ) == sorted(NAMES_IN_THE_DESIGN)
     settings = Settings.load(environ, tmp_path)
@@ -102,6 +105,8 @@ def test_every_value_is_read_with_its_type(tmp_path: Path) -> None:
         universe_limit=5,
         universe_lookback_days=7,
         metrics_port=0,
+        alert_command="notify --urgent",
+        alert_webhook=Secret("https://hooks.example/key"),
         origins=settings.origins,
     )
     settings.require_live_trading()
@@ -119,7 +124,7 @@ def test_flags_win_over_environment_over_profile_over_dotenv(tmp_path: Path) -> 
     assert origins["SHARD_ID"] == ("3", "environment")
     assert origins["SHIJIM_METRICS_PORT"] == ("1002", ".env.live")
     assert origins["TOTAL_SHARDS"] == ("8", ".env")
-    assert origins["UNIVERSE_STRATEGIES"] == ("amount", "default")
+    assert origins["UNIVERSE_STRATEGIES"] == ("volume,volatility,unusual", "default")
 
 
 def test_flags_may_be_typed_values(tmp_path: Path) -> None:
@@ -329,6 +334,7 @@ def test_no_secret_is_seen_in_the_settings(tmp_path: Path) -> None:
         "SHIOAJI_CA_PATH": "ca.pfx",
         "SHIOAJI_CA_PASSWORD": "hunter2",
         "CLICKHOUSE_DSN": "clickhouse://u:hunter2@db/x",
+        "SHIJIM_ALERT_WEBHOOK": "https://hooks.example/hunter2",
     }
     settings = Settings.load(environ, tmp_path)
     shown = f"{settings} {settings!r} {settings.origins} {settings.notes} {settings.clickhouse} {settings.clickhouse!r}"

@@ -1,5 +1,5 @@
 //! Volume continuity: `total_volume` must rise by exactly `volume` per (code, lane, session), or lots are missing.
-//! Not a judge of books, of trial matches or of causes (`shijim_pipelines/audit.py` asks why).
+//! Not a judge of books, of trial matches or of causes (`shijim_pipelines/proof/audit.py` asks why).
 //!
 //! The recorder judges each record as it is written, the audit the records that the archive gives back: both through
 //! `judge`.

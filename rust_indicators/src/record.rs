@@ -67,6 +67,7 @@ numbers!(pub mod broker_class: u8 {
     BIDASK_FOP_V1 = 4;
     TXF_L5 = 5;
     SHIOAJI_STREAM = 6;
+    HISTORY_TICKS = 7;
 });
 
 numbers!(pub mod flag: u32 {
@@ -83,6 +84,8 @@ numbers!(pub mod flag: u32 {
     TIME_ROUNDED = 1 << 6;
     /// The broker's decoder answers garbage with legal-looking values (price 0, year 2000): this looks like one.
     SUSPECT = 1 << 7;
+    /// `total_volume` was counted up from the rows before, between two recorded totals; the source does not say.
+    TOTAL_INFERRED = 1 << 8;
 });
 
 #[repr(C)]

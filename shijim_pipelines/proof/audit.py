@@ -21,8 +21,8 @@ from shijim_live.record import wal
 from shijim_live.store import schema
 from shijim_live.store.parquet import parquet_path, stored_rows
 from shijim_pipelines.archive import MANIFESTS, manifests, missing_files, read_manifest
-from shijim_pipelines.gap_report import Gap, GapReport, Stream, describe, lane_name, write_report
-from shijim_pipelines.volume import NOWHERE, StreamKey, Tally, VolumeGap, judge_files
+from shijim_pipelines.proof.gap_report import Gap, GapReport, Stream, describe, lane_name, write_report
+from shijim_pipelines.proof.volume import NOWHERE, StreamKey, Tally, VolumeGap, judge_files
 
 __all__ = ["NoData", "audit_day", "describe", "write_report"]
 
