@@ -51,6 +51,10 @@ class ManifestDamaged(ValueError):
     """A manifest that was altered; the log is still there to archive from."""
 
 
+class NothingArchived(ValueError):
+    """There is no row of the day: an empty answer would look like a quiet market."""
+
+
 _ARCHIVE_AGAIN: Final = "Delete it and run: shijim archive"
 
 
@@ -319,6 +323,28 @@ def manifests(archive_dir: Path) -> dict[str, dict[str, Any]]:
     keys = sorted(path.stem for path in (archive_dir / MANIFESTS).glob("*.json"))
     found = {key: read_manifest(archive_dir, key) for key in keys}
     return {key: manifest for key, manifest in found.items() if manifest is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What of one table and trading day is in the archive."""
+
+    rows: int
+    paths: tuple[Path, ...]
+
+
+def published(archive_dir: Path, day: date) -> dict[str, Published]:
+    """Table → what is archived of `day`, by the manifests. Raises NothingArchived when there is no row of it."""
+    rows: dict[str, int] = dict.fromkeys(schema.TABLES, 0)
+    paths: dict[str, list[Path]] = {table: [] for table in schema.TABLES}
+    for key, manifest in manifests(archive_dir).items():
+        for file in manifest["files"]:
+            if file["trading_day"] == str(day):
+                rows[file["table"]] += file["rows"]
+                paths[file["table"]].append(parquet_path(archive_dir, file["table"], day, key))
+    if not rows["ticks"] + rows["books"]:
+        raise NothingArchived(f"{archive_dir}: nothing was recorded of trading day {day}, or it is not sealed yet")
+    return {table: Published(rows[table], tuple(paths[table])) for table in schema.TABLES}
 
 
 def missing_files(manifest: dict[str, Any], archive_dir: Path) -> list[Path]:

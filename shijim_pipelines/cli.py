@@ -57,10 +57,32 @@ def parser() -> Parser:
     tested.add_argument("npz", type=Path, help="<symbol>.npz as shijim dataset wrote it")
     tested.add_argument("--json", action="store_true", help="for a script; money in TWD × 1,000,000")
 
-    shown = _verb(verbs, "demo", run_demo, "record, archive, audit, build and backtest one simulated day")
+    _governance_verbs(verbs)
+
+    shown = _verb(verbs, "demo", run_demo, "record one simulated day and take it through the whole Dagster chain")
     shown.add_argument("--day", type=day, default="2026-04-09", help="default 2026-04-09")
     shown.add_argument("--seed", type=int, default=1, help="same seed, same day (default 1)")
     return top
+
+
+def _governance_verbs(verbs: Verbs) -> None:
+    """What the daily run does to a trading day, one verb an asset."""
+    _daily(verbs, "instruments", run_instruments, "ask the broker what is listed on a trading day")
+    _daily(verbs, "quotes", run_quotes, "ask the broker for the totals of a trading day's closed sessions")
+    _daily(verbs, "rank", run_rank, "rank the universe of a trading day, which record then records")
+    gaps = _daily(verbs, "gaps", run_gaps, "what became of every gap of a trading day: its ledger")
+    gaps.add_argument("--json", action="store_true", help="the ledger's lines, for a script")
+    _daily(verbs, "backfill", run_backfill, "fill gaps from the broker's history, where an answer can be proven")
+    certified = _daily(verbs, "certify", run_certify, "what is proven of a trading day: PROVEN, SHORT, UNPROVABLE")
+    certified.add_argument("--json", action="store_true", help="print the certificates instead of the summary")
+    _daily(verbs, "quality", run_quality, "profile a trading day, judge it by Great Expectations, keep the page")
+    _verb(verbs, "ship", run_ship, "send ClickHouse what it has not confirmed yet")
+
+
+def _daily(verbs: Verbs, name: str, run: Callable[[argparse.Namespace], int], text: str) -> Parser:
+    verb = _verb(verbs, name, run, text)
+    verb.add_argument("--day", type=day, required=True, help="the trading day, YYYY-MM-DD")
+    return verb
 
 
 def _verb(verbs: Verbs, name: str, run: Callable[[argparse.Namespace], int], text: str) -> Parser:

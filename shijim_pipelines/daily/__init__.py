@@ -1,0 +1,1 @@
+"""The daily run in Dagster: partitions, resources, assets, schedules, sensors. Each a sentence over a plain function."""
