@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from shijim_live.calendar import CLOSE_GRACE_NS, TAIPEI_OFFSET_NS, Market, session_bounds, wall_clock
+from shijim_live.calendar import CLOSE_GRACE_NS, MINUTE_NS, TAIPEI_OFFSET_NS, Market, session_bounds, wall_clock
 from shijim_live.record.wal import make_folder
 from shijim_live.store.parquet import ZSTD_LEVEL, replace_durably
 
@@ -36,6 +36,8 @@ PRICE_E6_MAX: Final = 10**7 * 10**6
 VOLUME_MAX: Final = 10**7
 # History may be stamped more coarsely than the stream.
 RESOLUTIONS_NS: Final = (1_000_000_000, 1_000_000, 1_000)
+# Stocks are matched once more at the day's last price, until 14:30: in history, not in the session or its total.
+FIXED_PRICE_UNTIL_NS: Final = 61 * MINUTE_NS
 
 Int64s = NDArray[np.int64]
 
@@ -107,7 +109,7 @@ def judged(raw: pa.Table, day: date, market: Market, near_e6: tuple[int, int] | 
     _refuse_where((volume <= 0) | (volume > VOLUME_MAX), volume, "is no volume")
     _refuse_where((side < 0) | (side > TICK_TYPE_MAX), side, "is no tick_type")
     price_e6 = _prices_e6(columns["close"], near_e6)
-    sessions, taken = {}, np.zeros(len(volume), bool)
+    sessions, taken = {}, _fixed_price(exchange_ns, day, market)
     for bounds in session_bounds(day, market):
         mine = (exchange_ns >= bounds.open_ns) & (exchange_ns < bounds.close_ns + CLOSE_GRACE_NS)
         taken |= mine
@@ -115,6 +117,14 @@ def judged(raw: pa.Table, day: date, market: Market, near_e6: tuple[int, int] | 
         sessions[bounds.session.value] = Rows(stamps, price_e6[mine], lots, side[mine], np.cumsum(lots))
     _refuse_where(~taken, exchange_ns, f"is in no session of {day}", _wall)
     return Answer(sessions, _resolution_ns(exchange_ns))
+
+
+def _fixed_price(exchange_ns: Int64s, day: date, market: Market) -> NDArray[np.bool_]:
+    if market is not Market.STOCK:
+        return np.zeros(len(exchange_ns), bool)
+    close_ns = session_bounds(day, market)[-1].close_ns
+    after: NDArray[np.bool_] = exchange_ns >= close_ns + CLOSE_GRACE_NS
+    return after & (exchange_ns < close_ns + FIXED_PRICE_UNTIL_NS)
 
 
 def _columns(raw: pa.Table) -> dict[str, NDArray[Any]]:
