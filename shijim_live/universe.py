@@ -141,8 +141,10 @@ class _Reader:
         if not isinstance(entry, dict) or set(entry) != set(Chosen.__slots__):
             raise _damaged(self.path, where, f"must have the fields {', '.join(Chosen.__slots__)} and no other")
         code = entry["code"]
+        if not isinstance(code, str):
+            raise _damaged(self.path, where, f"has the code {code!r}, which is no text")
         try:
-            instrument(code if isinstance(code, str) else repr(code))
+            instrument(code)
         except UnknownInstrument as error:
             raise _damaged(self.path, where, f"has an {error}") from None
         scores: dict[str, int | None] = {}
