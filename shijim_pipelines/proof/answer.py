@@ -7,6 +7,7 @@ what is wrong with it alone; whether it tells what was not recorded is shown by 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -176,37 +177,43 @@ def _resolution_ns(exchange_ns: Int64s) -> int:
 # Kept answers
 
 
-def keep(raw: pa.Table, folder: Path, code: str) -> tuple[str, Path]:
-    """The answer as `<code>-<hash>.parquet`, durably; the same answer is the same file. Returns its hash and place."""
-    make_folder(folder)
-    draft = folder / f".{code}.{os.getpid()}.draft"
-    try:
-        pq.write_table(raw, draft, compression="zstd", compression_level=ZSTD_LEVEL)
-        digest = _digest(draft)
-        path = folder / f"{code}-{digest}.parquet"
-        replace_durably(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return digest, path
+def encoded(raw: pa.Table) -> tuple[str, bytes]:
+    """(hash, Parquet file) of an answer; the same answer gives the same bytes."""
+    out = io.BytesIO()
+    pq.write_table(raw, out, compression="zstd", compression_level=ZSTD_LEVEL)
+    return _digest(out.getvalue()), out.getvalue()
+
+
+def keep(content: bytes, folder: Path, code: str) -> Path:
+    """An encoded answer as `<code>-<hash>.parquet`, durably."""
+    path = folder / f"{code}-{_digest(content)}.parquet"
+    if not path.exists():
+        _write(path, content)
+    return path
 
 
 def kept(folder: Path, code: str) -> Iterator[tuple[str, pa.Table]]:
     """Answers kept for a code with their hash; one that is not what it was is passed over."""
     for path in sorted(folder.glob(f"{code}-*.parquet")):
-        digest = path.stem.rpartition("-")[2]
-        if path.stem == f"{code}-{digest}" and _digest(path) == digest:
-            yield digest, pq.read_table(path)
+        content = path.read_bytes()
+        if path.stem == f"{code}-{_digest(content)}":
+            yield _digest(content), pq.read_table(io.BytesIO(content))
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-
-
-def write_reason(path: Path, reasons: Mapping[str, object]) -> None:
+def write_reasons(path: Path, reasons: Mapping[str, object]) -> None:
     """Why an answer is in quarantine, beside it."""
-    draft = path.with_suffix(f".{os.getpid()}.draft")
+    _write(path, orjson.dumps(dict(reasons), option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _write(path: Path, content: bytes) -> None:
+    make_folder(path.parent)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
-        draft.write_bytes(orjson.dumps(dict(reasons), option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
+        draft.write_bytes(content)
         replace_durably(draft, path)
     finally:
         draft.unlink(missing_ok=True)
