@@ -131,6 +131,8 @@ class Aligned:
     def _window(self, missing: Range) -> Fill:
         """Tried on as many recorded trades as are wanted, then on those without another hole in between."""
         before = int(np.searchsorted(self.known.total, missing[0], side="right"))
+        if before == len(self.known) and missing[1] != self.end:
+            raise Misfit("nothing is known of what follows: neither a later trade nor the closing total")
         reasons = []
         for first, last, low, high in dict.fromkeys((self._wide(before, missing), self._narrow(before, missing))):
             for offset in self._offsets(first, last, low, high):
@@ -197,6 +199,7 @@ class Aligned:
         if (low == self.base and first) or (high == self.end and last != len(self.rows)):
             raise Misfit("the answer has more trades than the session")
         known = slice(*np.searchsorted(self.known.total, (low, high), side="right"))
+        self._require_whole_stamps(first, last, known)
         total = self.known.total[known]
         at = first + np.searchsorted(ends[first:last], total)
         if len(at) == 0 or (int(at[-1]) < last and self._equal(at, known, ends)):
@@ -205,6 +208,18 @@ class Aligned:
             index = first + np.flatnonzero(free)
             return index, ends[index], "exact"
         return (*self._by_stamp(first, last, known, low), "by_stamp")
+
+    def _require_whole_stamps(self, first: int, last: int, known: slice) -> None:
+        """Equal trades of one stamp are told apart by nothing: a window holds all of a stamp, or none. Raises Misfit."""
+        stamps, seen = self.rows.exchange_ns, self.known.exchange_ns
+        if first == last:
+            return
+        edges = ((first, first - 1, known.start - 1), (last - 1, last, known.stop))
+        for inside, row, trade in edges:
+            beside = [stamps[row]] if 0 <= row < len(stamps) else []
+            beside += [seen[trade]] if 0 <= trade < len(seen) else []
+            if any(stamp == stamps[inside] for stamp in beside):
+                raise Misfit("trades of one stamp lie on both sides of what can be compared")
 
     def _equal(self, at: Int64s, known: slice, ends: Int64s) -> bool:
         pairs = (
