@@ -1,0 +1,2 @@
+"""x. y."""
+def holes(*a): return []
