@@ -21,7 +21,8 @@ from shijim_live.store import schema
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SAME_TRADE: Final = "trading_day, session, code, lane, total_volume, exchange_ns, price_e6, volume"
+# Trades with equal values here are one trade, whoever recorded it.
+SAME_TRADE: Final = "trading_day, session, code, lane, total_volume, exchange_ns, price_e6, volume"
 # The segment a file is of: its name up to the first dot.
 _KEY: Final = "splitByChar('.', _file)[1]"
 _GLOB_CHARACTERS: Final = frozenset("*?{}[]'\\")
@@ -104,7 +105,7 @@ def views(archive_dir: Path) -> list[str]:
         rows = f"SELECT * FROM {table}_raw WHERE NOT duplicate"
         if table == "ticks":
             # Ordered, so that every query hides the same one; the engine filters before it sorts.
-            first = f"{rows} AND total_volume IS NOT NULL ORDER BY run_id, sequence LIMIT 1 BY {_SAME_TRADE}"
+            first = f"{rows} AND total_volume IS NOT NULL ORDER BY run_id, sequence LIMIT 1 BY {SAME_TRADE}"
             rows = f"{rows} AND total_volume IS NULL UNION ALL ({first})"
         statements.append(f"CREATE VIEW {table} AS {rows}")
     return statements
