@@ -26,9 +26,9 @@ YEARS: Final = (FIRST_YEAR, 2100)
 MINUTE_TABLE_MAX: Final = 1 << 23
 
 SESSIONS: Final = (Session.NIGHT.value, Session.DAY.value)
-_FUTURES_EXCHANGES: Final = (Exchange.TAIFEX, Exchange.TIM)
-_FUTURES_CLASSES: Final = (BrokerClass.TICK_FOP_V1, BrokerClass.BIDASK_FOP_V1)
-_BELIEVABLE_NS: Final = tuple(to_exchange_ns(datetime(year, 1, 2)) for year in YEARS)  # noqa: DTZ001
+FUTURES_EXCHANGES: Final = (Exchange.TAIFEX, Exchange.TIM)
+FUTURES_CLASSES: Final = (BrokerClass.TICK_FOP_V1, BrokerClass.BIDASK_FOP_V1)
+BELIEVABLE_NS: Final = tuple(to_exchange_ns(datetime(year, 1, 2)) for year in YEARS)  # noqa: DTZ001
 
 # What of a record's header is looked at here.
 _NEEDED: Final = ("kind", "exchange", "broker_class", "exchange_ns", "received_ns", "code")
@@ -121,11 +121,11 @@ class Placement:
 
 def is_futures(rows: Rows | Columns) -> Bools:
     """Whether each row is of the futures exchange; the twin of `continuity.rs`."""
-    return np.isin(rows["exchange"], _FUTURES_EXCHANGES) | np.isin(rows["broker_class"], _FUTURES_CLASSES)
+    return np.isin(rows["exchange"], FUTURES_EXCHANGES) | np.isin(rows["broker_class"], FUTURES_CLASSES)
 
 
 def _believable(stamps: Int64s) -> Bools:
-    return (stamps >= _BELIEVABLE_NS[0]) & (stamps < _BELIEVABLE_NS[1])
+    return (stamps >= BELIEVABLE_NS[0]) & (stamps < BELIEVABLE_NS[1])
 
 
 def _place_minutes(keys: Int64s) -> tuple[NDArray[np.int32], NDArray[np.int32], Bools]:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BACKFILL: Final = "backfill"  # the source of what was filled in from the broker's history
-_SAME_TRADE: Final = "trading_day, session, code, lane, total_volume, exchange_ns, price_e6, volume"
+# Trades with equal values here are one trade, whoever recorded it.
+SAME_TRADE: Final = "trading_day, session, code, lane, total_volume, exchange_ns, price_e6, volume"
 # The segment a file is of: its name up to the first dot.
 _KEY: Final = "splitByChar('.', _file)[1]"
 _GLOB_CHARACTERS: Final = frozenset("*?{}[]'\\")
@@ -107,7 +108,7 @@ def views(archive_dir: Path) -> list[str]:
         if table == "ticks":
             # Ordered, so that every query hides the same one; the engine filters before it sorts.
             order = f"source = '{BACKFILL}', run_id, sequence"
-            first = f"{rows} AND total_volume IS NOT NULL ORDER BY {order} LIMIT 1 BY {_SAME_TRADE}"
+            first = f"{rows} AND total_volume IS NOT NULL ORDER BY {order} LIMIT 1 BY {SAME_TRADE}"
             rows = f"{rows} AND total_volume IS NULL UNION ALL ({first})"
         statements.append(f"CREATE VIEW {table} AS {rows}")
     return statements
