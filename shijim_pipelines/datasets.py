@@ -14,7 +14,8 @@ from shijim_live import __version__
 from shijim_live.calendar import Market
 from shijim_live.events import LEVELS, Lane
 from shijim_live.instruments import Instrument, instrument, tick_size_e6
-from shijim_live.store.lake import BACKFILL, Lake
+from shijim_live.store.lake import Lake
+from shijim_live.store.views import BACKFILL
 from shijim_pipelines.event_file import InvalidDataset
 from shijim_pipelines.hft_dataset import (
     Contract,

@@ -25,7 +25,8 @@ from shijim_live.calendar import (
 )
 from shijim_live.events import BOOK_LAYOUT, LEVELS, BrokerClass, Flag, Lane
 from shijim_live.store import schema
-from shijim_live.store.lake import SAME_TRADE, Lake
+from shijim_live.store.lake import Lake
+from shijim_live.store.views import SAME_TRADE
 from shijim_live.store.parquet import parquet_path
 from shijim_pipelines.archive import MANIFESTS, read_manifest
 from shijim_pipelines.placement import BELIEVABLE_NS, FUTURES_CLASSES, FUTURES_EXCHANGES

@@ -21,7 +21,8 @@ import orjson
 from shijim_live.calendar import CLOSE_GRACE_NS, Market, NotYet, Session, session_bounds, wall_clock
 from shijim_live.events import ABSENT_I64
 from shijim_live.instruments import UnknownInstrument, instrument
-from shijim_live.store.lake import BACKFILL, Lake
+from shijim_live.store.lake import Lake
+from shijim_live.store.views import BACKFILL
 from shijim_live.store.parquet import replace_durably
 from shijim_pipelines.archive import manifests
 from shijim_pipelines.proof.coverage import Covered, books_of, covered_by_stream, lots_within

@@ -14,7 +14,8 @@ from typing import Final
 import numpy as np
 
 from shijim_live.events import Flag, Lane
-from shijim_live.store.lake import BACKFILL, Lake
+from shijim_live.store.lake import Lake
+from shijim_live.store.views import BACKFILL
 
 _LANES: Final = {int(Lane.BOARD): "board", int(Lane.ODD): "odd"}
 # Volumes are summed without repeats: the view hides those.
