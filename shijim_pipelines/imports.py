@@ -7,9 +7,8 @@ the hash of the file's content: importing the same file again changes nothing.
 from __future__ import annotations
 
 import hashlib
-import os
+import itertools
 import re
-import shutil
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,23 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow.parquet as pq
 
-from rust_indicators import LogWriter, decode_l5
-from shijim_live import __version__
+from rust_indicators import decode_l5
 from shijim_live.calendar import TAIPEI_OFFSET_NS, Market, trial_lane_by_clock
 from shijim_live.events import (
     ABSENT_I32,
     ABSENT_I64,
     ABSENT_U8,
     ABSENT_U32,
-    BOOK_LAYOUT,
     EMPTY_PRICE_E6,
     LEVELS,
     RECORD_BYTES,
-    SCHEMA_VERSION,
-    TRADE_LAYOUT,
     Book,
     BrokerClass,
     Exchange,
@@ -49,7 +43,8 @@ from shijim_live.events import (
 )
 from shijim_live.instruments import UnknownInstrument, instrument
 from shijim_live.record import wal
-from shijim_live.store.schema import Rows, record_dtype
+from shijim_live.store.schema import Rows, blank_rows, record_dtype
+from shijim_pipelines.sealed_run import run_header, write_run
 
 MICROSECOND_NS = 1_000
 MINUTE_NS = 60_000_000_000
@@ -89,36 +84,13 @@ def import_file(path: Path, wal_dir: Path, symbol: str | None = None) -> Importe
         return _described(path, reader.source, run_id, final, already_there=True)
     chunks = reader.read(path, symbol)
     first_ns, first = _first(path, chunks)
-    _remove_dead_stagings(wal_dir.parent, run_id)
-    staging = wal_dir.parent / f".import-{run_id}-{os.getpid()}"
+    config: dict[str, object] = {"file": path.name, "bytes": path.stat().st_size}
+    header = run_header(reader.source, run_id, first_ns, config)
     try:
-        writer = LogWriter(staging, run_id, _header(path, reader.source, run_id, first_ns))
-        writer.append(first)
-        for chunk in chunks:
-            writer.append(chunk)
-        writer.close()
-        wal.make_folder(wal_dir)
-        # One rename: a recorder or an archive never sees half an import.
-        try:
-            staging.rename(final)
-            wal.sync_name(final)
-        except OSError:
-            if not final.is_dir():
-                raise
-            # Somebody else imported the same file meanwhile: the same events.
-            return _described(path, reader.source, run_id, final, already_there=True)
+        written = write_run(final, run_id, header, itertools.chain([first], chunks))
     except OSError as error:
         raise ImportRefused(f"{path}: cannot be written to {wal_dir} ({error}). Nothing was imported") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return _described(path, reader.source, run_id, final, already_there=False)
-
-
-def _remove_dead_stagings(raw_dir: Path, run_id: str) -> None:
-    """What a killed import of the same file left; one that still runs keeps its own."""
-    for stale in raw_dir.glob(f".import-{run_id}-*"):
-        if not Path(f"/proc/{stale.name.rpartition('-')[2]}").exists():
-            shutil.rmtree(stale, ignore_errors=True)
+    return _described(path, reader.source, run_id, final, already_there=not written)
 
 
 def _first(path: Path, chunks: Iterator[bytes]) -> tuple[int, bytes]:
@@ -127,22 +99,6 @@ def _first(path: Path, chunks: Iterator[bytes]) -> tuple[int, bytes]:
     if not first:
         raise ImportRefused(f"{path}: holds no events")
     return int.from_bytes(first[16:24], "little", signed=True), first
-
-
-def _header(path: Path, source: str, run_id: str, first_ns: int) -> str:
-    config = {"file": path.name, "bytes": path.stat().st_size}
-    header = {
-        "schema_version": SCHEMA_VERSION,
-        "run_id": run_id,
-        "source": source,
-        "clock": "absent",
-        "created_ns": first_ns,
-        "build": __version__,
-        "config": config,
-        "config_hash": run_id,
-        "shard": 0,
-    }
-    return orjson.dumps(header, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def _described(path: Path, source: str, run_id: str, folder: Path, *, already_there: bool) -> Imported:
@@ -228,8 +184,8 @@ def _words(data: bytes, words: int) -> np.ndarray[Any, np.dtype[np.int64]]:
 def _l5_records(code: str, books: np.ndarray[Any, Any], trades: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Records in the order of the file: column 0 of each is the place of its (last) row."""
     dated = instrument(code)
-    book_rows = _blank("books", BOOK_LAYOUT, len(books), Kind.BOOK)
-    trade_rows = _blank("ticks", TRADE_LAYOUT, len(trades), Kind.TRADE)
+    book_rows = blank_rows("books", len(books), Kind.BOOK)
+    trade_rows = blank_rows("ticks", len(trades), Kind.TRADE)
     for rows, words in ((book_rows, books), (trade_rows, trades)):
         rows["broker_class"] = BrokerClass.TXF_L5
         rows["exchange"] = Exchange[dated.exchange]
@@ -248,17 +204,6 @@ def _l5_records(code: str, books: np.ndarray[Any, Any], trades: np.ndarray[Any, 
     merged = np.concatenate([book_rows.view(raw), trade_rows.view(raw)])
     records: Rows = merged[np.argsort(place, kind="stable")]
     return records
-
-
-def _blank(table: str, layout: tuple[tuple[str, str, int], ...], count: int, kind: Kind) -> Rows:
-    """Records in which everything a source may not know is absent."""
-    rows = np.zeros(count, dtype=record_dtype(table))
-    absent = {"q": ABSENT_I64, "I": ABSENT_U32, "i": ABSENT_I32}
-    for name, char, _ in layout:
-        if char in absent:
-            rows[name] = absent[char]
-    rows["kind"], rows["received_ns"], rows["chg_type"] = kind, ABSENT_I64, ABSENT_U8
-    return rows
 
 
 def _trial(exchange_ns: np.ndarray[Any, Any], market: Market) -> np.ndarray[Any, Any]:

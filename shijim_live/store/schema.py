@@ -95,6 +95,17 @@ def _field_type(char: str, count: int) -> tuple[str, tuple[int, ...]]:
     return _NUMPY[char], (count,) if count > 1 else ()
 
 
+def blank_rows(table: str, count: int, kind: Kind) -> Rows:
+    """Records of a kind in which everything a source may not know is absent."""
+    rows = np.zeros(count, dtype=record_dtype(table))
+    absent = {"q": ABSENT_I64, "I": ABSENT_U32, "i": ABSENT_I32}
+    for name, char, _ in _BODY[table]:
+        if char in absent:
+            rows[name] = absent[char]
+    rows["kind"], rows["received_ns"], rows["chg_type"] = kind, ABSENT_I64, ABSENT_U8
+    return rows
+
+
 @cache
 def schema(table: str) -> pa.Schema:
     """Arrow schema: provenance, then the record's fields."""
