@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from shijim_live.settings_sources import Reader, Secret, SettingsError, Variable, layers
+from shijim_live.universe import STRATEGIES
 
 __all__ = ["SETTINGS_HELP", "ClickHouse", "Secret", "Settings", "SettingsError", "Variable"]
 
@@ -49,7 +50,7 @@ SETTINGS_HELP = (
     Variable("TOTAL_SHARDS", "total_shards", "1", "how many recorders share the universe"),
     Variable("SHIJIM_STARTUP_JITTER_SEC", "startup_jitter_ms", "0", "random wait before login, at most, in seconds"),
     Variable("SHIJIM_BUS_MAX_QUEUE", "ring_slots", "65536", "slots of the ring, a power of two; 256 bytes each"),
-    Variable("UNIVERSE_STRATEGIES", "universe_strategies", "volume,volatility,unusual", "what chooses the universe"),
+    Variable("UNIVERSE_STRATEGIES", "universe_strategies", ",".join(STRATEGIES), "what chooses the universe, in turn"),
     Variable("UNIVERSE_LIMIT", "universe_limit", "100", "codes to record; the broker allows 200 topics, two a code"),
     Variable("UNIVERSE_LOOKBACK_DAYS", "universe_lookback_days", "20", "trading days a ranking looks back"),
     Variable(
@@ -211,7 +212,7 @@ def _read(reader: Reader) -> Settings:
         total_shards=reader.integer("TOTAL_SHARDS", 1, SHARDS_MAX),
         startup_jitter_ms=reader.milliseconds("SHIJIM_STARTUP_JITTER_SEC", Decimal(0), Decimal(600)),
         ring_slots=_ring_slots(reader, "SHIJIM_BUS_MAX_QUEUE"),
-        universe_strategies=_names(reader, "UNIVERSE_STRATEGIES"),
+        universe_strategies=_strategies(reader, "UNIVERSE_STRATEGIES"),
         universe_limit=reader.integer("UNIVERSE_LIMIT", 1, 100_000),
         universe_lookback_days=reader.integer("UNIVERSE_LOOKBACK_DAYS", 1, 1_000),
         metrics_port=reader.integer("SHIJIM_METRICS_PORT", 0, 65_535),
@@ -262,10 +263,13 @@ def _webhook(reader: Reader, name: str) -> Secret:
     return Secret(text)
 
 
-def _names(reader: Reader, name: str) -> tuple[str, ...]:
+def _strategies(reader: Reader, name: str) -> tuple[str, ...]:
     names = tuple(part.strip() for part in reader.text(name).split(","))
-    if len(set(names)) < len(names) or not all(re.fullmatch(r"[a-z][a-z0-9_]*", part, re.ASCII) for part in names):
-        reader.wrong(name, "must be different lower-case names with commas between, like amount,volume")
+    if unknown := sorted(set(names) - set(STRATEGIES)):
+        known = ", ".join(STRATEGIES)
+        reader.wrong(name, f"there is no strategy {unknown[0]!r}: write some of {known}, with commas between")
+    elif len(set(names)) < len(names):
+        reader.wrong(name, "names a strategy twice")
     return names
 
 

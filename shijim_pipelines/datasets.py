@@ -14,7 +14,7 @@ from shijim_live import __version__
 from shijim_live.calendar import Market
 from shijim_live.events import LEVELS, Lane
 from shijim_live.instruments import Instrument, instrument, tick_size_e6
-from shijim_live.store.lake import Lake
+from shijim_live.store.lake import BACKFILL, Lake
 from shijim_pipelines.event_file import InvalidDataset
 from shijim_pipelines.hft_dataset import (
     Contract,
@@ -89,14 +89,17 @@ def make_dataset(request: Request, archive_dir: Path, wal_dir: Path, datasets_di
 
 
 def _source(lake: Lake, request: Request) -> str:
-    """The one source of the symbol and day, or the one asked for: two recordings of one day never mix."""
+    """The one source of the symbol and day, or the one asked for: two recordings of one day never mix.
+
+    What was backfilled has no books and no receive times: it is no recording.
+    """
     found = lake.query(
         f"SELECT DISTINCT source FROM books_raw {_OF_THE_DAY} "
         f"UNION DISTINCT SELECT DISTINCT source FROM ticks_raw {_OF_THE_DAY}",
         day=request.day,
         code=request.symbol,
     )
-    sources = sorted(str(source) for source in found["source"].to_pylist())
+    sources = sorted({str(source) for source in found["source"].to_pylist()} - {BACKFILL})
     if request.source in sources:
         return str(request.source)
     if request.source is not None or not sources:

@@ -107,7 +107,12 @@ def test_a_command_with_an_option_that_is_not_there_is_found() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_options_named_by_themselves_exist(name: str) -> None:
     spans = [span for span in code_spans(without_blocks(page(name))) if span.startswith("--")]
-    sources = ("shijim_live/command_line.py", "shijim_live/cli.py", "shijim_pipelines/cli.py")
+    sources = (
+        "shijim_live/command_line.py",
+        "shijim_live/cli.py",
+        "shijim_live/cli_record.py",
+        "shijim_pipelines/cli.py",
+    )
     known = "".join((ROOT / source).read_text() for source in sources)
     options = [option for span in spans for option in re.findall(r"--[a-z-]+", span)]
     assert [option for option in options if f'"{option}"' not in known] == []

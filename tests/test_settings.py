@@ -72,7 +72,7 @@ def test_every_value_is_read_with_its_type(tmp_path: Path) -> None:
         "TOTAL_SHARDS": "3",
         "SHIJIM_STARTUP_JITTER_SEC": "30",
         "SHIJIM_BUS_MAX_QUEUE": "1024",
-        "UNIVERSE_STRATEGIES": "amount, volume",
+        "UNIVERSE_STRATEGIES": "unusual, volume",
         "UNIVERSE_LIMIT": "5",
         "UNIVERSE_LOOKBACK_DAYS": "7",
         "SHIJIM_METRICS_PORT": "0",
@@ -101,7 +101,7 @@ def test_every_value_is_read_with_its_type(tmp_path: Path) -> None:
         total_shards=3,
         startup_jitter_ms=30_000,
         ring_slots=1_024,
-        universe_strategies=("amount", "volume"),
+        universe_strategies=("unusual", "volume"),
         universe_limit=5,
         universe_lookback_days=7,
         metrics_port=0,
@@ -133,11 +133,11 @@ def test_flags_may_be_typed_values(tmp_path: Path) -> None:
         tmp_path,
         data_dir=tmp_path / "x",
         simulation=False,
-        universe_strategies=("volume", "amount"),
+        universe_strategies=("volume", "unusual"),
         metrics_port=0,
     )
     assert (settings.data_dir, settings.simulation, settings.metrics_port) == (tmp_path / "x", False, 0)
-    assert settings.universe_strategies == ("volume", "amount")
+    assert settings.universe_strategies == ("volume", "unusual")
 
 
 def test_a_flag_that_does_not_exist_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
@@ -212,9 +212,10 @@ WRONG = [
     ("SHIJIM_BUS_MAX_QUEUE", "512", "from 1024"),
     ("SHIJIM_BUS_MAX_QUEUE", "1500", "power of two: 1024 or 2048"),
     ("SHIJIM_BUS_MAX_QUEUE", "1e5", "whole number"),
-    ("UNIVERSE_STRATEGIES", "Amount", "lower-case names"),
-    ("UNIVERSE_STRATEGIES", "amount,,volume", "lower-case names"),
-    ("UNIVERSE_STRATEGIES", "amount,amount", "different"),
+    ("UNIVERSE_STRATEGIES", "Volume", "no strategy 'Volume': write some of volume, volatility, unusual"),
+    ("UNIVERSE_STRATEGIES", "amount", "no strategy 'amount'"),
+    ("UNIVERSE_STRATEGIES", "unusual,,volume", "no strategy ''"),
+    ("UNIVERSE_STRATEGIES", "volume,volume", "twice"),
     ("UNIVERSE_LIMIT", "0", "from 1"),
     ("UNIVERSE_LOOKBACK_DAYS", "9999999999999999999999", "from 1"),
     ("SHIJIM_METRICS_PORT", "65536", "from 0 to 65535"),

@@ -74,7 +74,7 @@ def within(dotted: str, *parents: str) -> bool:
 # Left may be imported by right, never the reverse; what stands together may import each other.
 LEVELS = (
     ("events",),
-    ("calendar", "command_line", "instruments", "settings", "settings_sources"),
+    ("calendar", "command_line", "instruments", "settings", "settings_sources", "universe"),
     ("broker", "record", "store"),
     ("trade", "watch"),
     ("cli",),
@@ -220,7 +220,11 @@ FLOAT_UNITS = {1e3, 1e6, 1e9, 1e-3, 1e-6, 1e-9}
 INTEGER_NAME = re.compile(r"_(ns|e6)(_max|_min)?$")
 # (file, function) → why a float is right there.
 FLOATS_ALLOWED = {
-    ("shijim_live/cli.py", "_speed"): "a multiple of real time",
+    ("shijim_live/cli_record.py", "_speed"): "a multiple of real time",
+    (
+        "shijim_live/broker/simulated_history.py",
+        "_prices",
+    ): "the broker answers in floats, and so does its double",
     ("shijim_pipelines/backtests.py", "run_backtest"): "hftbacktest answers in floats; they become integers here",
     ("shijim_pipelines/backtests.py", "asset"): "hftbacktest takes tick size and fee as floats",
     ("shijim_pipelines/hft_dataset.py", "_refuse_prices_off_the_tick"): "judges hftbacktest's rows, which are floats",

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from shijim_live.events import (
     BROKER_FIELDS,
     BROKER_FLAGS,
     HEADER_LAYOUT,
+    RECORD_BYTES,
     SCHEMA_VERSION,
     TRADE_LAYOUT,
     BrokerClass,
@@ -65,21 +66,32 @@ class RecordPlan:
     shard: int
     source: str  # simulated, replay, shioaji
     clock: str  # real or simulated
-    config: dict[str, object]  # what is recorded: equal configs continue each other
+    config: dict[str, object]  # which market is recorded: runs of equal ones continue each other
     classes: tuple[tuple[type, BrokerClass], ...]
     ring_slots: int
     durability: str
     outage_ns: int  # how long a restarted recorder of a simulated day was away
     now_ns: Callable[[], int]
     run_id: Callable[[str], str]  # from the config hash and where it resumes
+    universe: tuple[tuple[str, ...], ...] = ()  # the codes of each shard; empty: everything the feed delivers
 
     @property
     def wal_dir(self) -> Path:
         return self.raw_dir / "wal"
 
     @property
+    def codes(self) -> tuple[str, ...] | None:
+        """The codes this shard records; None for all."""
+        return self.universe[self.shard] if self.universe else None
+
+    @property
+    def described(self) -> dict[str, object]:
+        """The config as it stands in the header: what is recorded, of which market."""
+        return self.config | ({"universe": self.universe} if self.universe else {})
+
+    @property
     def config_hash(self) -> str:
-        described = orjson.dumps(self.config, option=orjson.OPT_SORT_KEYS)
+        described = orjson.dumps(self.described, option=orjson.OPT_SORT_KEYS)
         return hashlib.sha256(described).hexdigest()[:16]
 
 
@@ -99,10 +111,18 @@ class Recording:
 class Sink:
     """What a feed may do: hand over quotes, decoded records, and changes of its connection."""
 
-    def __init__(self, publisher: Publisher, down_since_ns: int | None = None) -> None:
-        """`down_since_ns`: since when nothing may have been delivered, if the first word is that we are connected."""
-        self.quote = publisher.publish
-        self.records = publisher.publish_records
+    def __init__(
+        self, publisher: Publisher, down_since_ns: int | None = None, codes: Collection[str] | None = None
+    ) -> None:
+        """`down_since_ns`: since when nothing may have been delivered, if the first word is that we are connected.
+
+        `codes`: only what is of these goes on to the log.
+        """
+        self.quote: Callable[[object, int], object] = publisher.publish
+        self.records: Callable[[bytes], object] = publisher.publish_records
+        if codes is not None:
+            self.quote = _quotes_of(frozenset(codes), publisher)
+            self.records = _records_of(frozenset(codes), publisher)
         self._publisher = publisher
         self._down_since_ns = down_since_ns
 
@@ -119,6 +139,36 @@ class Sink:
         self._publisher.publish_status(Kind.CONNECTION, received_ns, value=change is Connection.UP, text=change.value)
         if change is Connection.DOWN:
             self._down_since_ns = received_ns
+
+
+def _quotes_of(codes: frozenset[str], publisher: Publisher) -> Callable[[object, int], object]:
+    publish = publisher.publish
+
+    def quote(delivered: object, received_ns: int) -> None:
+        try:
+            wanted = delivered.code in codes  # type: ignore[attr-defined]
+        except BaseException:  # noqa: BLE001 - a broker object may panic; the publisher quarantines it
+            wanted = True
+        if wanted:
+            publish(delivered, received_ns)
+
+    return quote
+
+
+_CODE_AT, _CODE_BYTES = offsets(HEADER_LAYOUT)["code"]
+
+
+def _records_of(codes: frozenset[str], publisher: Publisher) -> Callable[[bytes], object]:
+    """Side records carry their event's code; a record without one is of the feed itself."""
+    padded = {code.encode().ljust(_CODE_BYTES, b"\0") for code in ("", *codes)}
+    place = slice(_CODE_AT, _CODE_AT + _CODE_BYTES)
+
+    def records(delivered: bytes) -> None:
+        rows = (delivered[at : at + RECORD_BYTES] for at in range(0, len(delivered), RECORD_BYTES))
+        if wanted := b"".join(row for row in rows if row[place] in padded):
+            publisher.publish_records(wanted)
+
+    return records
 
 
 def record(
@@ -142,7 +192,7 @@ def record(
         publisher.publish_status(Kind.START, start_ns, text=f"shijim {__version__} {plan.source}")
         resume_ns = start_ns if resumed_after_ns is not None else None
         try:
-            feed.run(Sink(publisher, resume_ns), stop, resume_ns)
+            feed.run(Sink(publisher, resume_ns, plan.codes), stop, resume_ns)
             complete = not stop.is_set()
         finally:
             last_ns = max(start_ns, publisher.counters()["last_received_ns"])
@@ -173,7 +223,7 @@ def open_publisher(plan: RecordPlan, run_id: str, resumed_after_ns: int | None) 
         "clock": plan.clock,
         "created_ns": plan.now_ns(),
         "build": __version__,
-        "config": plan.config,
+        "config": plan.described,
         "config_hash": plan.config_hash,
         "shard": plan.shard,
     }
@@ -220,7 +270,7 @@ def resume_point(plan: RecordPlan) -> int | None:
     for header in headers:
         # Every run of a simulated day is made at the day's first instant.
         same_day = header.source == plan.source and header.created_ns == plan.now_ns()
-        if same_day and header.config_hash != plan.config_hash:
+        if same_day and not _same_market(plan, header):
             raise RecordError(
                 f"{plan.wal_dir} holds another simulation of this day ({header.path.name}), and the two would mix. "
                 "Give another --data-dir"
@@ -239,9 +289,20 @@ def resume_point(plan: RecordPlan) -> int | None:
 
 
 def _own_segments(plan: RecordPlan) -> list[Path]:
-    """Segments of earlier runs that recorded the same thing on the same shard."""
+    """Segments of earlier runs that recorded the same market on the same shard, whatever their universe was."""
     headers, _ = wal.readable_headers(plan.wal_dir)
-    return [h.path for h in headers if (h.config_hash, h.shard) == (plan.config_hash, plan.shard)]
+    return [header.path for header in headers if header.shard == plan.shard and _same_market(plan, header)]
+
+
+def _same_market(plan: RecordPlan, header: wal.SegmentHeader) -> bool:
+    """Whether a segment is of the market of the plan: a universe chosen anew in between changes only the codes."""
+    if header.config_hash == plan.config_hash:
+        return True
+    if header.source != plan.source or header.created_ns != plan.now_ns():
+        return False
+    recorded = orjson.loads(wal.open_segment(header.path)[0].header).get("config")
+    market = {name: value for name, value in dict(recorded or {}).items() if name != "universe"}
+    return bool(market == orjson.loads(orjson.dumps(plan.config)))
 
 
 def ends_the_day(path: Path) -> bool:

@@ -2,7 +2,8 @@
 
 Views `ticks`, `books`, `statuses` are de-duplicated; `ticks_raw`, `books_raw`, `statuses_raw` are every row ever
 received. A row is hidden when the archive flagged it within its segment; a trade with a `total_volume` also when an
-earlier run or segment holds one of equal (trading_day, session, code, lane, total_volume, exchange_ns, price, volume).
+earlier run or segment holds one of equal (trading_day, session, code, lane, total_volume, exchange_ns, price, volume);
+what was recorded hides what was backfilled.
 Files are found when a query runs: what the archive publishes meanwhile is seen by the next query, in any process; a
 segment is seen whole, once its manifest is there, or not at all.
 
@@ -21,6 +22,7 @@ from shijim_live.store import schema
 if TYPE_CHECKING:
     import pyarrow as pa
 
+BACKFILL: Final = "backfill"  # the source of what was filled in from the broker's history
 _SAME_TRADE: Final = "trading_day, session, code, lane, total_volume, exchange_ns, price_e6, volume"
 # The segment a file is of: its name up to the first dot.
 _KEY: Final = "splitByChar('.', _file)[1]"
@@ -104,7 +106,8 @@ def views(archive_dir: Path) -> list[str]:
         rows = f"SELECT * FROM {table}_raw WHERE NOT duplicate"
         if table == "ticks":
             # Ordered, so that every query hides the same one; the engine filters before it sorts.
-            first = f"{rows} AND total_volume IS NOT NULL ORDER BY run_id, sequence LIMIT 1 BY {_SAME_TRADE}"
+            order = f"source = '{BACKFILL}', run_id, sequence"
+            first = f"{rows} AND total_volume IS NOT NULL ORDER BY {order} LIMIT 1 BY {_SAME_TRADE}"
             rows = f"{rows} AND total_volume IS NULL UNION ALL ({first})"
         statements.append(f"CREATE VIEW {table} AS {rows}")
     return statements

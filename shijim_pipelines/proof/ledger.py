@@ -134,9 +134,22 @@ def record_report(report: GapReport, reports_dir: Path, actor: str, now_ns: int)
         return ledger.append(changes, actor, now_ns)
 
 
-def advance(reports_dir: Path, day: date, changes: Sequence[Change], actor: str, now_ns: int) -> list[Entry]:
-    """Appends steps; those already taken are left out. Raises IllegalTransition, and then nothing is written."""
+def advance(
+    reports_dir: Path,
+    day: date,
+    changes: Sequence[Change],
+    actor: str,
+    now_ns: int,
+    only_from: frozenset[State] | None = None,
+) -> list[Entry]:
+    """Appends steps; those already taken are left out, and those of gaps that do not stand in `only_from`.
+
+    Raises IllegalTransition, and then nothing is written.
+    """
     with _locked(reports_dir, day) as ledger:
+        if only_from is not None:
+            known = ledger.newest
+            changes = [c for c in changes if c.gap_id in known and known[c.gap_id].state in only_from]
         return ledger.append(changes, actor, now_ns)
 
 
