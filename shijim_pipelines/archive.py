@@ -31,11 +31,7 @@ from shijim_live.calendar import CalendarUnknown
 from shijim_live.events import ABSENT_I64, RECORD_BYTES, UnknownRecord
 from shijim_live.record import wal
 from shijim_live.store import schema
-from shijim_live.store.manifest import MANIFESTS as MANIFESTS
-from shijim_live.store.manifest import ManifestDamaged as ManifestDamaged
-from shijim_live.store.manifest import manifests as manifests
-from shijim_live.store.manifest import missing_files as missing_files
-from shijim_live.store.manifest import read_manifest as read_manifest
+from shijim_live.store.manifest import MANIFESTS, ManifestDamaged, manifests, missing_files, read_manifest
 from shijim_live.store.parquet import parquet_path, parquet_writer, replace_durably, stored_tables
 from shijim_pipelines.placement import SESSIONS, Placed, Placement, Unplaceable
 

@@ -1,1 +1,1 @@
-"""The daily run in Dagster: partitions, resources, assets, schedules, sensors. Each a sentence over a plain function."""
+"""The Dagster project: a trading day from its universe to its certificate, with what starts it and who is told."""

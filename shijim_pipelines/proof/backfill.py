@@ -30,7 +30,8 @@ from shijim_live.store.lake import Lake
 from shijim_live.store.views import BACKFILL
 from shijim_live.store.schema import Rows as Records
 from shijim_live.store.schema import blank_rows
-from shijim_pipelines.archive import Skipped, archive_segment, read_manifest
+from shijim_live.store.manifest import read_manifest
+from shijim_pipelines.archive import Skipped, archive_segment
 from shijim_pipelines.proof import answer
 from shijim_pipelines.proof.alignment import Aligned, Fill, Misfit, missing_ranges
 from shijim_pipelines.proof.gap_report import Gap
