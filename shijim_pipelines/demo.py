@@ -11,9 +11,6 @@ import sys
 import time
 from datetime import date
 from pathlib import Path
-import orjson
-
-from shijim_pipelines.proof.certificate import read_certificates
 
 # Written into the folder by the demo itself: only such a folder is ever emptied.
 MARK = ".shijim-demo"

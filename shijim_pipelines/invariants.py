@@ -26,9 +26,9 @@ from shijim_live.calendar import (
 from shijim_live.events import BOOK_LAYOUT, LEVELS, BrokerClass, Flag, Lane
 from shijim_live.store import schema
 from shijim_live.store.lake import Lake
-from shijim_live.store.views import SAME_TRADE
-from shijim_live.store.parquet import parquet_path
 from shijim_live.store.manifest import MANIFESTS, read_manifest
+from shijim_live.store.parquet import parquet_path
+from shijim_live.store.views import SAME_TRADE
 from shijim_pipelines.placement import BELIEVABLE_NS, FUTURES_CLASSES, FUTURES_EXCHANGES
 
 # Codes a violation names; its count is of all.

@@ -205,7 +205,9 @@ def _session_row(code: str, session: Session, bars: Sequence[Mapping[str, object
         f"{where}, {session}",
         code=code,
         session=str(session),
-        prices=[prices[0][0], max(p[1] for p in prices), min(p[2] for p in prices), prices[-1][3]] if prices else [0] * 4,
+        prices=[prices[0][0], max(p[1] for p in prices), min(p[2] for p in prices), prices[-1][3]]
+        if prices
+        else [0] * 4,
         volume=sum(_count(bar["Volume"], f"{where}: Volume") for bar in bars),
         odd_shares=0,
         amount_e6=sum(e6(bar["Amount"], f"{where}: Amount") for bar in bars),

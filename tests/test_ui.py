@@ -132,7 +132,16 @@ def test_the_lineage_leads_from_the_recorded_segments_to_the_backtest(
     expect(page.get_by_text("Global asset lineage")).to_be_visible(timeout=30_000)
     page.wait_for_timeout(1_000)
     page.keyboard.press("Alt+E")
-    for asset in ("recorded_segments", "universe", "ticks", "gaps", "certificate", "quality", "hft_dataset", "backtest"):
+    for asset in (
+        "recorded_segments",
+        "universe",
+        "ticks",
+        "gaps",
+        "certificate",
+        "quality",
+        "hft_dataset",
+        "backtest",
+    ):
         expect(page.get_by_text(asset, exact=True).first).to_be_visible(timeout=30_000)
     page.wait_for_timeout(2_000)
     kept = os.environ.get("SHIJIM_SCREENSHOT")

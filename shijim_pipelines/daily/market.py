@@ -6,10 +6,10 @@ import dagster as dg
 
 from shijim_live.broker.history import HistoryUnavailable
 from shijim_pipelines import pictures, quotes
-from shijim_pipelines.universe import choose_universe, write_universe
 from shijim_pipelines.daily import shown
 from shijim_pipelines.daily.policy import BROKER_HISTORY, of_the_day
 from shijim_pipelines.daily.resources import BrokerHistory, Place, days, now_ns, said_plainly
+from shijim_pipelines.universe import choose_universe, write_universe
 
 GROUP = "market"
 

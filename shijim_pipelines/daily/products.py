@@ -5,11 +5,10 @@ from __future__ import annotations
 import dagster as dg
 
 from shijim_live.store.lake import Lake
-from shijim_pipelines import datasets, pictures
-from shijim_pipelines.quality import judge, profile, write_report
 from shijim_pipelines.daily import shown
 from shijim_pipelines.daily.policy import STORE, of_the_day
 from shijim_pipelines.daily.resources import Place, days, said_plainly
+from shijim_pipelines.quality import judge, profile, write_report
 
 GROUP = "products"
 
@@ -25,7 +24,9 @@ SEVERITIES = {
     **of_the_day(GROUP, {"greatexpectations"}, STORE),
     deps=["ticks", "books"],
     check_specs=[
-        dg.AssetCheckSpec(level, asset="quality", description=f"Expectations of severity {level} hold for every symbol.")
+        dg.AssetCheckSpec(
+            level, asset="quality", description=f"Expectations of severity {level} hold for every symbol."
+        )
         for level in SEVERITIES
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from shijim_live.broker.history import HistoryUnavailable
+from shijim_live.universe import wanted_codes
 from shijim_pipelines import pictures
 from shijim_pipelines.daily import shown
 from shijim_pipelines.daily.policy import BROKER_HISTORY, STORE, of_the_day
@@ -13,7 +14,6 @@ from shijim_pipelines.proof import audit, ledger
 from shijim_pipelines.proof.backfill import backfill_day
 from shijim_pipelines.proof.certificate import certify_day, write_certificates
 from shijim_pipelines.quotes import closing_totals
-from shijim_live.universe import wanted_codes
 
 GROUP = "proof"
 
@@ -90,7 +90,11 @@ def backfill(context: dg.AssetExecutionContext, place: Place, broker: BrokerHist
         lots=sum(result.lots for result in results),
         outcomes=shown.table(outcome for result in results for outcome in result.table()),
     )
-    said = f"{len(open_still):,} gaps are open: {shown.named({entry.symbol for entry in open_still})}" if open_still else ""
+    said = (
+        f"{len(open_still):,} gaps are open: {shown.named({entry.symbol for entry in open_still})}"
+        if open_still
+        else ""
+    )
     return dg.MaterializeResult(metadata=metadata, check_results=[shown.warning(NOTHING_OPEN.name, said)])
 
 

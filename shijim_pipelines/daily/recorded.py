@@ -8,7 +8,6 @@ import dagster as dg
 
 from shijim_live.store import schema, ship
 from shijim_live.store.lake import Lake
-from shijim_live.store.server import server_of
 from shijim_pipelines import archive, pictures, quality
 from shijim_pipelines.daily import shown
 from shijim_pipelines.daily.partitions import trading_days

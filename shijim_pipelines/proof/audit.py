@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from shijim_live.calendar import CLOSE_GRACE_NS, Market, NotYet, require_trading_day, session_bounds, wall_clock
-from shijim_live.events import ABSENT_I64, Kind, Lane
+from shijim_live.events import ABSENT_I64, Kind
 from shijim_pipelines.proof import silence
 from shijim_pipelines.proof.day_segments import (
     ArchiveDamaged,
@@ -158,7 +158,10 @@ class _Source:
         verdict, reason = _verdict(tally, bool(gaps))
         total = self.closing.of(key, tally.futures)
         if after < 0:
-            verdict, reason = "unprovable", f"it has {-after:,} lots more than the exchange's closing total of {total:,}"
+            verdict, reason = (
+                "unprovable",
+                f"it has {-after:,} lots more than the exchange's closing total of {total:,}",
+            )
         return Stream(
             source=self.source,
             code=code,

@@ -22,9 +22,9 @@ from shijim_live.calendar import CLOSE_GRACE_NS, Market, NotYet, Session, sessio
 from shijim_live.events import ABSENT_I64
 from shijim_live.instruments import UnknownInstrument, instrument
 from shijim_live.store.lake import Lake
-from shijim_live.store.views import BACKFILL
-from shijim_live.store.parquet import replace_durably
 from shijim_live.store.manifest import manifests
+from shijim_live.store.parquet import replace_durably
+from shijim_live.store.views import BACKFILL
 from shijim_pipelines.proof.coverage import Covered, books_of, covered_by_stream, lots_within
 from shijim_pipelines.proof.gap_report import Gap
 from shijim_pipelines.proof.ledger import Change, Entry, State, advance, read_ledger, standing

@@ -248,7 +248,10 @@ def _clock(ns: int) -> str:
 
 def _table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
-    numeric = [bool(rows) and all(row[at].replace(",", "").isdigit() or not row[at] for row in rows) for at in range(len(names))]
+    numeric = [
+        bool(rows) and all(row[at].replace(",", "").isdigit() or not row[at] for row in rows)
+        for at in range(len(names))
+    ]
 
     def line(cells: tuple[str, ...]) -> str:
         padded = (

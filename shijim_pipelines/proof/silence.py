@@ -1,2 +1,5 @@
 """x. y."""
-def holes(*a): return []
+
+
+def holes(*a):
+    return []

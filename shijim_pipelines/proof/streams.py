@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from shijim_live.calendar import Session
 from shijim_live.events import Flag, Lane
 from shijim_live.store.lake import Lake
-from shijim_live.store.views import BACKFILL
 from shijim_live.store.manifest import read_manifest
+from shijim_live.store.views import BACKFILL
 from shijim_pipelines.proof.alignment import Contradiction, Recorded, recorded
 
 # What continuity is judged by; sources are kept apart, and so are repeats until they are told from contradictions.
