@@ -63,6 +63,10 @@ class NotATradingDay(ValueError):
     """The exchanges were closed on the day asked for."""
 
 
+class NotYet(ValueError):
+    """What was asked about has not happened yet at the instant it was asked for."""
+
+
 def _clock(hour: int, minute: int) -> int:
     """Time of day as ns since midnight."""
     return (hour * 60 + minute) * MINUTE_NS

@@ -137,6 +137,12 @@ def tick_size_e6(of: Instrument, price_e6: int) -> int:
     return next(tick for start, tick in reversed(of.tick_bands) if start <= price_e6)
 
 
+def root_of(code: str) -> str | None:
+    """`TXFD6` → `TXF`; None for what is no dated future that this program knows."""
+    matched = _FUTURE.fullmatch(code)
+    return matched["root"] if matched and matched["root"] in _ROOTS else None
+
+
 def delivery(code: str, near: date) -> tuple[int, int]:
     """(year, month) a dated future delivers, its one digit of the year read as the year closest to `near`."""
     matched = _FUTURE.fullmatch(code)
