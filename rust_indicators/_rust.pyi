@@ -162,7 +162,11 @@ class SimulatedRepeats(TypedDict):
     received_ns: bytes  # i64
 
 class SimulatedTrades(TypedDict):
-    """Trades of continuous trading in receive order, one column each; price × 1,000,000, volume in lots."""
+    """Trades of continuous trading in receive order (of one code the exchange's), one column each.
+
+    Prices × 1,000,000, volumes in lots; bid and ask are those of the last book pushed before the trade, 0 where a
+    side was empty.
+    """
 
     instrument: bytes  # u16, index into codes
     session: bytes  # u8, index into the sessions given
@@ -172,6 +176,11 @@ class SimulatedTrades(TypedDict):
     price_e6: bytes  # i64
     volume: bytes  # u32
     total_volume: bytes  # u64
+    side: bytes  # u8, the broker's tick_type: 1 buyer, 2 seller initiated
+    bid_price_e6: bytes  # i64
+    ask_price_e6: bytes  # i64
+    bid_volume: bytes  # u32
+    ask_volume: bytes  # u32
 
 class SimulatedBooks(TypedDict):
     """The touch of every book of continuous trading; price and volume 0 where a side is empty."""

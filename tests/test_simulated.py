@@ -42,6 +42,7 @@ TYPES = {
     "ask_volume": np.uint32,
     "total_volume": np.uint64,
     "tick": np.uint8,
+    "side": np.uint8,
 }
 
 

@@ -16,7 +16,7 @@ pub use faults::Fate;
 use faults::{Faults, Repeat};
 use market::{Event, Stream};
 use random::Random;
-pub use truth::{Rows, Truth, truth};
+pub use truth::{Rows, Touches, Truth, truth};
 
 /// Messages of one code this close together come with one delay.
 const BURST_NS: i64 = 1_000_000;

@@ -3,7 +3,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
-use crate::simulate::{self, Config, Delivery, Exchange, Instrument, Market, Rows, Session};
+use crate::simulate::{self, Config, Delivery, Exchange, Instrument, Market, Rows, Session, Touches};
 
 /// Deliveries one call may hold, so that a batch stays under some 30 MB.
 const BATCH_MAX: usize = 100_000;
@@ -91,11 +91,10 @@ impl SimulatedDay {
         trades.set_item("price_e6", column(py, &truth.trades.price_e6))?;
         trades.set_item("volume", column(py, &truth.trades.volume))?;
         trades.set_item("total_volume", column(py, &truth.trades.total_volume))?;
+        trades.set_item("side", column(py, &truth.trades.side))?;
+        add_touches(&trades, &truth.trades.touches)?;
         let books = rows(py, &truth.books.rows)?;
-        books.set_item("bid_price_e6", column(py, &truth.books.bid_e6))?;
-        books.set_item("ask_price_e6", column(py, &truth.books.ask_e6))?;
-        books.set_item("bid_volume", column(py, &truth.books.bid_volume))?;
-        books.set_item("ask_volume", column(py, &truth.books.ask_volume))?;
+        add_touches(&books, &truth.books.touches)?;
         let repeats = PyDict::new(py);
         repeats.set_item("instrument", column(py, &truth.repeats.instrument))?;
         repeats.set_item("tick", column(py, &truth.repeats.tick))?;
@@ -122,6 +121,14 @@ fn rows<'py>(py: Python<'py>, rows: &Rows) -> PyResult<Bound<'py, PyDict>> {
     columns.set_item("received_ns", column(py, &rows.received_ns))?;
     columns.set_item("fate", column(py, &rows.fate))?;
     Ok(columns)
+}
+
+fn add_touches(columns: &Bound<'_, PyDict>, touches: &Touches) -> PyResult<()> {
+    let py = columns.py();
+    columns.set_item("bid_price_e6", column(py, &touches.bid_e6))?;
+    columns.set_item("ask_price_e6", column(py, &touches.ask_e6))?;
+    columns.set_item("bid_volume", column(py, &touches.bid_volume))?;
+    columns.set_item("ask_volume", column(py, &touches.ask_volume))
 }
 
 /// The memory of a column of integers, as numpy.frombuffer reads it.

@@ -12,6 +12,15 @@ const TRADE_PER_MILLE: u64 = 385;
 /// The spot index is quoted in hundredths of a point.
 const INDEX_TICK_E6: i64 = 10_000;
 
+/// The best of both sides; price and volume 0 where a side is empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Touch {
+    pub bid_e6: i64,
+    pub ask_e6: i64,
+    pub bid_volume: u32,
+    pub ask_volume: u32,
+}
+
 /// One match; `trial` matches are indicative and count nowhere.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trade {
@@ -26,6 +35,8 @@ pub struct Trade {
     /// Of the session so far, this match included.
     pub totals: Totals,
     pub underlying_e6: i64,
+    /// Of the last push before the match.
+    pub touch: Touch,
 }
 
 /// Five levels, best first; an empty level is price 0, volume 0, as the broker sends it.
@@ -50,6 +61,17 @@ pub struct Book {
     pub derived_bid_volume: u32,
     pub derived_ask_volume: u32,
     pub underlying_e6: i64,
+}
+
+impl Book {
+    pub fn touch(&self) -> Touch {
+        Touch {
+            bid_e6: self.bid.price_e6[0],
+            ask_e6: self.ask.price_e6[0],
+            bid_volume: self.bid.volume[0],
+            ask_volume: self.ask.volume[0],
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -210,6 +232,7 @@ impl Stream {
             avg_e6: if blank { 0 } else { round_div(totals.amount_e6, totals.volume as i64 * multiplier) },
             totals: if blank { Totals::default() } else { *totals },
             underlying_e6: self.underlying_e6,
+            touch: self.pushed.touch(),
         }
     }
 

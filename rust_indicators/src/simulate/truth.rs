@@ -1,5 +1,5 @@
 //! What really happened, delivered or not: the answer key for the audit. Columns, so that it is cheap to compare.
-use super::market::Event;
+use super::market::{Event, Touch};
 use super::{Config, Exchange, Fate, Step};
 
 /// Fates as numbers: an outage is its index, from 0.
@@ -17,23 +17,33 @@ pub struct Rows {
     pub fate: Vec<i32>,
 }
 
-/// Every match of continuous trading, in the order of the receive clock.
+/// The best of both sides; price and volume 0 where a side is empty.
+#[derive(Default)]
+pub struct Touches {
+    pub bid_e6: Vec<i64>,
+    pub ask_e6: Vec<i64>,
+    pub bid_volume: Vec<u32>,
+    pub ask_volume: Vec<u32>,
+}
+
+/// Every match of continuous trading, in the order of the receive clock; of one code that is the exchange's order.
 #[derive(Default)]
 pub struct Trades {
     pub rows: Rows,
     pub price_e6: Vec<i64>,
     pub volume: Vec<u32>,
     pub total_volume: Vec<u64>,
+    /// As the broker's `tick_type`: 1 buyer, 2 seller initiated.
+    pub side: Vec<u8>,
+    /// Of the last book pushed before the match.
+    pub touches: Touches,
 }
 
-/// The touch of every book push of continuous trading; price and volume 0 where a side is empty.
+/// Every book push of continuous trading.
 #[derive(Default)]
 pub struct Books {
     pub rows: Rows,
-    pub bid_e6: Vec<i64>,
-    pub ask_e6: Vec<i64>,
-    pub bid_volume: Vec<u32>,
-    pub ask_volume: Vec<u32>,
+    pub touches: Touches,
 }
 
 /// Second deliveries.
@@ -82,13 +92,12 @@ impl Truth {
                 self.trades.price_e6.push(trade.price_e6);
                 self.trades.volume.push(trade.volume);
                 self.trades.total_volume.push(trade.totals.volume);
+                self.trades.side.push(trade.side);
+                self.trades.touches.add(trade.touch);
             }
             Step::Quote { instrument, event: Event::Book(book), received_ns, fate } => {
                 self.books.rows.add(instrument, book.session, book.exchange_ns, received_ns, fate);
-                self.books.bid_e6.push(book.bid.price_e6[0]);
-                self.books.ask_e6.push(book.ask.price_e6[0]);
-                self.books.bid_volume.push(book.bid.volume[0]);
-                self.books.ask_volume.push(book.ask.volume[0]);
+                self.books.touches.add(book.touch());
             }
             Step::Repeat { instrument, event, received_ns, first_received_ns } => {
                 self.repeats.instrument.push(instrument as u16);
@@ -103,6 +112,15 @@ impl Truth {
                 }
             }
         }
+    }
+}
+
+impl Touches {
+    fn add(&mut self, touch: Touch) {
+        self.bid_e6.push(touch.bid_e6);
+        self.ask_e6.push(touch.ask_e6);
+        self.bid_volume.push(touch.bid_volume);
+        self.ask_volume.push(touch.ask_volume);
     }
 }
 

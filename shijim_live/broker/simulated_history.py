@@ -1,0 +1,284 @@
+"""The simulated exchange's past, answered as the broker answers: what was traded, whoever did or did not receive it.
+
+Not a recording: it is generated from the same (day, seed, config) as the feed, and no fault of the feed is in it. It
+has faults of its own, off unless asked for (`Defect`); they change answers and never the market.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date
+from typing import Final
+
+from shijim_live.broker.history import KBARS_DAYS_MAX, Columns, Row
+from shijim_live.broker.quota import TRAFFIC_BYTES_MAX, last_reset_day
+from shijim_live.broker.simulated import SimulationConfig, dated_code, sessions_of
+from shijim_live.broker.simulated_defects import Columns as TickColumns
+from shijim_live.broker.simulated_defects import Defect, lie, spoiled
+from shijim_live.broker.simulated_past import (
+    NO_TRADES,
+    SHARES_PER_LOT,
+    Figures,
+    PlayedDay,
+    Trades,
+    figures_of,
+    market_of,
+)
+from shijim_live.calendar import (
+    MINUTE_NS,
+    TAIPEI_OFFSET_NS,
+    Market,
+    is_trading_day,
+    next_trading_day,
+    previous_trading_day,
+    session_bounds,
+    trading_days,
+    wall_clock,
+)
+from shijim_live.instruments import PRICE_SCALE, instrument, tick_size_e6
+
+__all__ = ["Defect", "SimulatedHistory"]
+
+HISTORY_FROM: Final = date(2020, 3, 2)  # the broker's page on historical data
+# Seen by users of the broker between 14:43 and 14:49, an hour and a quarter after the close.
+DAILY_QUOTES_AFTER_NS: Final = 79 * MINUTE_NS
+FIXED_PRICE_AFTER_NS: Final = 60 * MINUTE_NS  # the fixed-price print of stocks stands at 14:30:00
+DAYS_CACHED_MAX: Final = 24  # of 6 MB at 300,000 events: a lookback of 20 trading days is generated once
+ANSWER_VALUE_BYTES: Final = 8
+
+_TICK_COLUMNS: Final = ("ts", "close", "volume", "bid_price", "bid_volume", "ask_price", "ask_volume", "tick_type")
+_KBAR_COLUMNS: Final = ("ts", "Open", "High", "Low", "Close", "Volume", "Amount")
+
+
+class SimulatedHistory:
+    """What `SimulatedExchange(day, seed, config)` traded on any trading day, in the broker's shapes.
+
+    A closed day, a day to come and a day before HISTORY_FROM answer nothing, as the broker does; a code that is none
+    raises UnknownInstrument, as the broker's contract list knows none; a sound code that does not trade that day
+    answers nothing. `TXFR1` is the near month of each day. Unlike the broker's, it still answers for an expired
+    contract under its dated code.
+    """
+
+    source: Final = "simulated"
+
+    def __init__(
+        self,
+        seed: int,
+        config: SimulationConfig | None = None,
+        defects: frozenset[Defect] = frozenset(),
+        *,
+        defective_codes: frozenset[str] | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
+        limit_bytes: int = TRAFFIC_BYTES_MAX,
+    ) -> None:
+        """`defective_codes`: whose answers have the defects; None = every code's. `now_ns`: what is past at all."""
+        self.seed = seed
+        self.config = config or SimulationConfig()
+        self.defects = defects
+        self._defective_codes = defective_codes
+        self._now_ns = now_ns
+        self._limit_bytes = limit_bytes
+        self._sent_bytes = 0
+        self._sent_since: date | None = None
+        self._days: dict[date, PlayedDay] = {}
+
+    # The broker's questions
+
+    def ticks(self, code: str, day: date) -> Columns:
+        """Bid and ask are those of the last book pushed before the match.
+
+        The broker's own stock rows show what the match left, in its documented samples; its futures rows the book as
+        last pushed.
+        """
+        defects = self._defects_of(code)
+        asked = previous_trading_day(day) if Defect.WRONG_DAY in defects and _is_known(day) else day
+        trades = self._trades(code, asked)
+        columns: TickColumns = {
+            "ts": _wall(trades.exchange_ns),
+            "close": _prices(trades.price_e6),
+            "volume": trades.volume,
+            "bid_price": _prices(trades.bid_price_e6),
+            "bid_volume": trades.bid_volume,
+            "ask_price": _prices(trades.ask_price_e6),
+            "ask_volume": trades.ask_volume,
+            "tick_type": trades.side,
+        }
+        if Defect.EMPTY in defects or self._exhausted():
+            return _nothing(_TICK_COLUMNS)
+        if defects:
+            columns = spoiled(columns, defects, self._random("ticks", day, code), _fixed_price_ts(code, asked))
+        return self._sent(Columns(**columns))
+
+    def kbars(self, code: str, first: date, last: date) -> Columns:
+        """Only minutes with a trade; the minute that is running holds what was traded so far."""
+        span = (last - first).days + 1
+        if not 1 <= span <= KBARS_DAYS_MAX:
+            raise ValueError(f"kbars of {code} from {first} to {last}: {span} days; ask for 1 to {KBARS_DAYS_MAX}")
+        defects = self._defects_of(code)
+        bars: list[tuple[int, Figures]] = []
+        # The evening of the last date belongs to the trading day behind it.
+        for day in trading_days(max(first, HISTORY_FROM), next_trading_day(max(last, HISTORY_FROM))):
+            bars += [bar for bar in self._bars(code, day) if first <= wall_clock(bar[0]).date() <= last]
+        if Defect.EMPTY in defects or self._exhausted():
+            return _nothing(_KBAR_COLUMNS)
+        figures = [bar for _, bar in bars]
+        volumes = [bar.volume for bar in figures]
+        if Defect.LYING_TOTALS in defects and volumes:
+            volumes[-1] = lie(volumes[-1], self._random("kbars", last, code))
+        return self._sent(
+            Columns(
+                ts=_wall([label_ns for label_ns, _ in bars]),
+                Open=_prices([bar.open_e6 for bar in figures]),
+                High=_prices([bar.high_e6 for bar in figures]),
+                Low=_prices([bar.low_e6 for bar in figures]),
+                Close=_prices([bar.close_e6 for bar in figures]),
+                Volume=volumes,
+                Amount=_prices([bar.amount_e6 for bar in figures]),
+            )
+        )
+
+    def daily_quotes(self, day: date) -> Columns:
+        """Volume in shares, Amount in whole TWD.
+
+        Shares, not lots: users who compared the broker's answers with FinMind's table of the exchange's own file, which
+        is in shares, found them equal. The exchange's figure also holds odd lots, fixed-price and block trades, so the
+        broker's Volume need not be a multiple of 1,000 nor the board lot's closing total; here it is both.
+        """
+        codes: list[str] = []
+        figures: list[Figures] = []
+        if self._daily_quotes_are_out(day):
+            codes = [code for code in self._played(day).codes if market_of(code) is Market.STOCK]
+            figures = [figures_of(self._trades(code, day), Market.STOCK) for code in codes]
+        shares = [bar.volume * SHARES_PER_LOT for bar in figures]
+        for place, code in enumerate(codes):
+            if Defect.LYING_TOTALS in self._defects_of(code):
+                lots = lie(figures[place].volume, self._random("daily_quotes", day, code))
+                shares[place] = lots * SHARES_PER_LOT
+        return self._sent(
+            Columns(
+                Date=[day] * len(codes),
+                Code=codes,
+                Open=_prices([bar.open_e6 for bar in figures]),
+                High=_prices([bar.high_e6 for bar in figures]),
+                Low=_prices([bar.low_e6 for bar in figures]),
+                Close=_prices([bar.close_e6 for bar in figures]),
+                Volume=shares,
+                Transaction=[bar.trades for bar in figures],
+                Amount=[bar.amount_e6 // PRICE_SCALE for bar in figures],
+            )
+        )
+
+    def snapshots(self, codes: Sequence[str]) -> list[Row]:
+        raise NotImplementedError
+
+    def scanners(self, scanner_type: str, day: date, *, ascending: bool = True, count: int = 100) -> list[Row]:
+        raise NotImplementedError
+
+    def instruments(self, day: date) -> Columns:
+        """Limits are the last valid prices within 10 % of the reference. Nothing on a closed day."""
+        listed = []
+        if _is_known(day):
+            listed = [(dated_code(traded.code, day), traded.reference_price_e6) for traded in self.config.instruments]
+        known = [instrument(code) for code, _ in listed]
+        limits = [_limits(code, reference_e6) for code, reference_e6 in listed]
+        return Columns(
+            Code=[code for code, _ in listed],
+            Name=[one.name for one in known],
+            Exchange=[one.exchange.value for one in known],
+            SecurityType=["STK" if one.market is Market.STOCK else "FUT" for one in known],
+            Reference=_prices([reference_e6 for _, reference_e6 in listed]),
+            LimitUp=_prices([up_e6 for _, up_e6 in limits]),
+            LimitDown=_prices([down_e6 for down_e6, _ in limits]),
+        )
+
+    def usage(self) -> Row:
+        """What this object has answered since 08:00 of the trading day."""
+        self._exhausted()
+        return Row(
+            connections=1,
+            bytes=self._sent_bytes,
+            limit_bytes=self._limit_bytes,
+            remaining_bytes=max(0, self._limit_bytes - self._sent_bytes),
+        )
+
+    # What is behind the answers
+
+    def _played(self, day: date) -> PlayedDay:
+        played = self._days.pop(day, None) or PlayedDay(day, self.seed, self.config)
+        self._days[day] = played  # the last one used stands last
+        if len(self._days) > DAYS_CACHED_MAX:
+            del self._days[next(iter(self._days))]
+        return played
+
+    def _trades(self, code: str, day: date) -> Trades:
+        """What had been traded of a code by now; none on days that are not known."""
+        instrument(code)  # a code that is none is refused, whatever the day
+        now_ns = self._now_ns()
+        if not _is_known(day) or min(session.open_ns for session in sessions_of(day)) > now_ns:
+            return NO_TRADES
+        return self._played(day).trades(dated_code(code, day)).until(now_ns)
+
+    def _bars(self, code: str, day: date) -> list[tuple[int, Figures]]:
+        """(label in ns UTC, figures) of every minute with a trade."""
+        trades = self._trades(code, day)
+        return self._played(day).minutes(trades, market_of(code)) if trades.price_e6 else []
+
+    def _daily_quotes_are_out(self, day: date) -> bool:
+        if not _is_known(day):
+            return False
+        return self._now_ns() >= _stock_close_ns(day) + DAILY_QUOTES_AFTER_NS
+
+    def _defects_of(self, code: str) -> frozenset[Defect]:
+        concerned = self._defective_codes is None or code in self._defective_codes
+        return self.defects if concerned else frozenset()
+
+    def _random(self, question: str, day: date, code: str) -> random.Random:
+        return random.Random(f"{self.seed} {question} {day} {code}")
+
+    def _exhausted(self) -> bool:
+        since = last_reset_day(self._now_ns())
+        if self._sent_since != since:
+            self._sent_bytes, self._sent_since = 0, since
+        return self._sent_bytes >= self._limit_bytes
+
+    def _sent(self, answer: Columns) -> Columns:
+        self._sent_bytes += answer.rows * len(answer) * ANSWER_VALUE_BYTES
+        return answer
+
+
+def _is_known(day: date) -> bool:
+    return day >= HISTORY_FROM and is_trading_day(day)
+
+
+def _stock_close_ns(day: date) -> int:
+    return session_bounds(day, Market.STOCK)[-1].close_ns
+
+
+def _fixed_price_ts(code: str, day: date) -> int:
+    """When the fixed-price print of a stock stands; 0 for what has none."""
+    if market_of(code) is not Market.STOCK or not _is_known(day):
+        return 0
+    return _stock_close_ns(day) + FIXED_PRICE_AFTER_NS + TAIPEI_OFFSET_NS
+
+
+def _wall(stamps_ns: Iterable[int]) -> list[int]:
+    """Naive Taipei wall clock as if it were UTC: what the broker's `ts` is."""
+    return [ns + TAIPEI_OFFSET_NS for ns in stamps_ns]
+
+
+def _prices(prices_e6: Iterable[int]) -> list[float]:
+    """The float nearest to each price, as the broker hands them out."""
+    return [price_e6 / PRICE_SCALE for price_e6 in prices_e6]
+
+
+def _nothing(names: Iterable[str]) -> Columns:
+    return Columns(**{name: [] for name in names})
+
+
+def _limits(code: str, reference_e6: int) -> tuple[int, int]:
+    """Lowest and highest valid price within 10 % of the reference, as the simulated exchange has them."""
+    low_e6, high_e6 = reference_e6 * 9 // 10, reference_e6 * 11 // 10
+    up, down = (tick_size_e6(instrument(code), price_e6) for price_e6 in (low_e6, high_e6))
+    return -(-low_e6 // up) * up, high_e6 // down * down
