@@ -96,10 +96,10 @@ def test_a_new_listing_is_averaged_over_its_own_days_and_a_suspended_one_over_al
 
 def test_volatility_is_the_mean_true_range_with_gaps_per_last_close() -> None:
     lots = 10_000
-    days = [{"2330": (110, 90, 100, lots)}, {"2330": (125, 115, 120, lots)}, {"2330": (121, 119, 120, lots)}]
+    days = [{"2330": (110, 90, 100, lots)}, {"2330": (125, 115, 120, lots)}, {"2330": (91, 89, 90, lots)}]
     chosen, _ = ranked(days, ("volatility",))
-    ranges = (20, 125 - 100, 2)  # the second day opened above the close before it
-    assert chosen["2330"].scores["volatility"] == sum(ranges) * 1_000_000 // (3 * 120)
+    ranges = (20, 125 - 100, 120 - 89)  # the second day opened above the close before it, the third below
+    assert chosen["2330"].scores["volatility"] == sum(ranges) * 1_000_000 // (3 * 90)
 
 
 def test_volatility_counts_neither_days_without_a_trade_nor_codes_nobody_trades() -> None:
