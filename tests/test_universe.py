@@ -305,4 +305,4 @@ def test_five_days_of_quotes_become_a_universe_that_two_recorders_share(tmp_path
     assert not recorded[0] & recorded[1]
     assert recorded[0] | recorded[1] == {one.code for one in universe.chosen}
     again = histories.history_for(DAY, tmp_path / "wal", market_dir, now_ns=lambda: LATER)
-    assert again.kbars("TXFD6", DAY, DAY).rows > 0  # the recorded market is still found
+    assert len(again.kbars("TXFD6", DAY, DAY).ts) > 0  # the recorded market is still found
