@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -51,15 +51,20 @@ def choose_universe(
     *,
     as_of_ns: int,
     punished: Collection[str] = (),
+    progress: Callable[[date, int, int], None] = lambda day, number, total: None,
 ) -> Universe:
     """The universe of `day` from the `lookback_days` trading days before it; what is not on disk is fetched first.
 
     `history` None asks nobody. `punished` are codes under disposition, which trade by call auctions. Raises
-    NotATradingDay, NotYet while the day before is not over, UniverseRefused, and what fetching raises.
+    NotATradingDay, NotYet while the day before is not over, UniverseRefused, and what fetching raises. `progress` is
+    told each day that is there, its number from 1, and of how many.
     """
     lookback = _lookback(require_trading_day(day), lookback_days, as_of_ns)
     instruments = instruments_of(day, market_dir, history)
-    quotes = {before: quotes_of(before, market_dir, history, as_of_ns) for before in lookback}
+    quotes = {}
+    for number, before in enumerate(lookback, start=1):
+        quotes[before] = quotes_of(before, market_dir, history, as_of_ns)
+        progress(before, number, len(lookback))
     chosen, notes = rank(quotes, instruments, day, strategies, limit, shards, punished)
     inputs = sorted([instruments_path(market_dir, day), *(quotes_path(market_dir, before) for before in lookback)])
     return Universe(
