@@ -90,21 +90,42 @@ def fetch_quotes(
 ) -> pa.Table:
     """A table of SCHEMA, by code and session: all stocks from the broker's table, `by_minute` from its minutes.
 
-    `by_minute` are futures, and stocks whose closing total must be of the board lot alone. Sessions that are not over
-    at `as_of_ns` are left out. `quiet` are codes for which there may be no history at all: they get rows without a
-    trade. Raises NotYet, AnswerRefused, QuotaExhausted, HistoryUnavailable.
+    `by_minute` are futures, and stocks that were recorded: their total must be of the board lot alone, and the
+    broker's table is out only DAILY_QUOTES_AFTER_NS after their close. Sessions that are not over at `as_of_ns` are
+    left out. `quiet` are codes for which there may be no history at all: they get rows without a trade. Another code
+    without one minute is left out and named in the metadata (`unanswered`): its total is not known. Raises NotYet,
+    AnswerRefused, QuotaExhausted, HistoryUnavailable.
     """
     closed = closed_sessions(day, as_of_ns)
-    if not closed:
+    over = {code: _over(code, day, as_of_ns) for code in sorted(set(by_minute))}
+    if not closed and not any(over.values()):
         raise NotYet(f"{day}: no session is over yet, so there are no quotes. Ask again after its first close")
     rows = {(row.code, row.session): row for row in _stock_rows(history, day)} if "stock-day" in closed else {}
-    for code in by_minute:
-        bounds = [one for one in session_bounds(day, instrument(code).market) if _key(code, one) in closed]
-        for row in _minute_rows(history, code, day, bounds, quiet) if bounds else ():
-            rows[row.code, row.session] = _with_count(row, rows.get((row.code, row.session)))
+    unanswered = []
+    for code, bounds in over.items():
+        minutes = list(_minute_rows(history, code, day, bounds, quiet)) if bounds else []
+        rows |= {(row.code, row.session): _with_count(row, rows.get((row.code, row.session))) for row in minutes}
+        if bounds and not minutes:
+            unanswered.append(code)
+    if unanswered and len(unanswered) == len(over):
+        raise AnswerRefused(
+            f"kbars of {day}: not a minute of any of {len(over)} codes: the traffic is used up. Ask again later"
+        )
     columns = {name: [getattr(rows[key], name) for key in sorted(rows)] for name in SCHEMA.names}
-    metadata = {"trading_day": str(day), "closed": ",".join(closed)}
+    metadata = {"trading_day": str(day), "closed": ",".join(closed), "by_minute": ",".join(over),
+                "unanswered": ",".join(unanswered)}  # fmt: skip
     return pa.table(columns, SCHEMA.with_metadata(metadata))
+
+
+def _over(code: str, day: date, as_of_ns: int) -> list[SessionBounds]:
+    """The sessions of a code whose minutes are complete."""
+    bounds = session_bounds(day, instrument(code).market)
+    return [one for one in bounds if one.close_ns + CLOSE_GRACE_NS <= as_of_ns]
+
+
+def unanswered(table: pa.Table) -> list[str]:
+    """Codes of whose minutes the broker said nothing."""
+    return [code for code in _said(table, "unanswered").split(",") if code]
 
 
 def closed_sessions(day: date, as_of_ns: int) -> tuple[str, ...]:
@@ -120,10 +141,6 @@ def every_session(day: date) -> tuple[tuple[str, int], ...]:
         for market in (Market.FUTURES, Market.STOCK)
         for bounds in session_bounds(day, market)
     )
-
-
-def _key(code: str, bounds: SessionBounds) -> str:
-    return f"{instrument(code).market}-{bounds.session}"
 
 
 # Stocks: one table of the whole market
@@ -165,7 +182,10 @@ def _stock_rows(history: History, day: date) -> Iterator[_Row]:
 def _minute_rows(
     history: History, code: str, day: date, bounds: Sequence[SessionBounds], quiet: Collection[str]
 ) -> Iterator[_Row]:
-    """A row a closed session. A bar is stamped with its end: the last one of a session holds the closing auction."""
+    """A row a closed session; none at all where the broker has not one minute of the code.
+
+    A bar is stamped with its end: the last one of a session holds the closing auction.
+    """
     first = previous_trading_day(day)  # its evening is the night of `day`, which goes on behind midnight
     where = f"kbars of {code}, {first} to {day}"
     bars = columns_of(history.kbars(code, first, day), _BAR_COLUMNS, where)
@@ -173,10 +193,7 @@ def _minute_rows(
     _check_stamps(stamps, first, day, where)
     places = {one.session: [place for place, ns in enumerate(stamps) if _is_in(ns, one)] for one in bounds}
     if not any(places.values()) and code not in quiet:
-        raise AnswerRefused(
-            f"{where}: no minute of {day}: the traffic is used up, or there is no history of the code. "
-            "Ask again later, or leave the code out"
-        )
+        return
     for session, chosen in places.items():
         yield _session_row(code, session, [{name: bars[name][place] for name in bars} for place in chosen], where)
 
@@ -350,23 +367,27 @@ def instruments_of(day: date, market_dir: Path, history: History | None) -> pa.T
     return read_instruments(market_dir, day)
 
 
-def quotes_of(day: date, market_dir: Path, history: History | None, as_of_ns: int) -> pa.Table:
+def quotes_of(
+    day: date, market_dir: Path, history: History | None, as_of_ns: int, by_minute: Sequence[str] = ()
+) -> pa.Table:
     """The quotes of a day as complete as they can be at `as_of_ns`, from disk or else fetched and written.
 
-    Raises what `fetch_quotes` raises, and QuotesMissing without a history to ask.
+    Near months are asked by the minute without being named. Raises what `fetch_quotes` raises, and QuotesMissing
+    without a history to ask.
     """
     if history is None or quotes_path(market_dir, day).exists():
         table = read_quotes(market_dir, day)
         missing = sorted(set(closed_sessions(day, as_of_ns)) - set(_said(table, "closed").split(",")))
-        if not missing:
+        asked = set(_said(table, "by_minute").split(",")) - set(unanswered(table))
+        if not missing and not set(by_minute) - asked:
             return table
         if history is None:
             raise QuotesMissing(
-                f"{quotes_path(market_dir, day)}: is from before {', '.join(missing)} was over. "
+                f"{quotes_path(market_dir, day)}: is from before {', '.join(missing) or 'all was asked'} was over. "
                 f"Run: shijim quotes --day {day}"
             )
     futures = [code for _, code in near_months(instruments_of(day, market_dir, history), day)]
-    write_quotes(fetch_quotes(history, day, futures, as_of_ns), market_dir, day)
+    write_quotes(fetch_quotes(history, day, [*futures, *by_minute], as_of_ns), market_dir, day)
     return read_quotes(market_dir, day)
 
 
