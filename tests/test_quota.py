@@ -87,6 +87,15 @@ def test_the_fifty_first_question_waits_until_the_first_is_ten_seconds_old(path:
     assert [round(seconds) for seconds in clock.slept] == [7, 3]
 
 
+def test_the_ten_seconds_do_not_begin_anew_when_the_traffic_does(path: Path) -> None:
+    clock = Clock("2026-04-10 07:59:58")
+    budget = quota(path, clock)
+    paid(budget, Query.KBARS, QUERIES_MAX)
+    clock.at("2026-04-10 08:00:01")
+    paid(budget, Query.KBARS)
+    assert [round(seconds) for seconds in clock.slept] == [7]
+
+
 @examples(max_examples=30)
 @given(gaps_ms=st.lists(st.integers(0, 2_000), min_size=60, max_size=130))
 def test_no_ten_seconds_ever_hold_more_than_fifty_questions(
