@@ -105,7 +105,8 @@ def fetch_quotes(
     for code, bounds in over.items():
         minutes = list(_minute_rows(history, code, day, bounds, quiet)) if bounds else []
         rows |= {(row.code, row.session): _with_count(row, rows.get((row.code, row.session))) for row in minutes}
-        if bounds and not minutes:
+        quiet_in_table = any(row.code == code and not row.volume for row in rows.values())
+        if bounds and not minutes and not quiet_in_table:
             unanswered.append(code)
     if unanswered and len(unanswered) == len(over):
         raise AnswerRefused(

@@ -30,6 +30,7 @@ from shijim_pipelines.quotes import (
     quotes_path,
     read_instruments,
     read_quotes,
+    unanswered,
     write_instruments,
     write_quotes,
 )
@@ -185,8 +186,27 @@ def test_an_answer_that_is_empty_because_the_traffic_is_used_up_is_no_quiet_day(
     empty = SimulatedHistory(1, CONFIG, limit_bytes=0, now_ns=lambda: LATER)
     with pytest.raises(AnswerRefused, match="the traffic is used up"):
         fetch_quotes(empty, DAY, FUTURES, LATER)
-    with pytest.raises(AnswerRefused, match=r"kbars of TXFD6.*the traffic is used up, or there is no history"):
-        fetch_quotes(history(Defect.EMPTY, codes=frozenset(["TXFD6"])), DAY, FUTURES, LATER)
+    silent = fetch_quotes(history(Defect.EMPTY, codes=frozenset(["TXFD6"])), DAY, FUTURES, LATER)
+    assert unanswered(silent) == ["TXFD6"]
+    assert "TXFD6" not in silent["code"].to_pylist()
+
+
+def test_a_code_that_got_no_answer_is_asked_again(tmp_path: Path) -> None:
+    silent = history(Defect.EMPTY, codes=frozenset(["TXFD6"]))
+    assert unanswered(quotes_of(DAY, tmp_path, silent, LATER, ("TXFD6",))) == ["TXFD6"]
+    assert ("TXFD6", "day") not in closing_totals(tmp_path, DAY)
+    assert unanswered(quotes_of(DAY, tmp_path, history(), LATER, ("TXFD6",))) == []
+    assert closing_totals(tmp_path, DAY)["TXFD6", "day"] > 0
+
+
+def test_recorded_stocks_have_totals_by_the_minute_before_the_table_is_out(tmp_path: Path) -> None:
+    at_the_schedule = ns("2026-04-09 14:45:00")
+    quotes_of(DAY, tmp_path, history(), at_the_schedule, ("2330",))
+    early = closing_totals(tmp_path, DAY)
+    assert ("2330", "day") in early and ("2317", "day") not in early
+    quotes_of(DAY, tmp_path, history(), LATER, ("2330",))
+    late = closing_totals(tmp_path, DAY)
+    assert late["2330", "day"] == early["2330", "day"] and ("2317", "day") in late
 
 
 def test_a_code_without_any_history_has_rows_without_a_trade_when_the_caller_knows_it() -> None:
@@ -196,7 +216,7 @@ def test_a_code_without_any_history_has_rows_without_a_trade_when_the_caller_kno
     )
     assert (night["session"], day["session"]) == ("night", "day")
     assert (day["volume"], day["close_e6"], day["amount_e6"]) == (0, None, 0)
-    with pytest.raises(AnswerRefused, match="TXFE6"):
+    with pytest.raises(AnswerRefused, match="not a minute of any of 1 codes"):
         fetch_quotes(history(), DAY, ("TXFE6",), LATER)
 
 

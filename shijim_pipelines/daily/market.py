@@ -1,31 +1,30 @@
-"""Before the open: what is listed, what it traded on the days before, and what to record today."""
+"""What is listed, what the day came to, and what to record tomorrow: the broker's word, asked under a quota."""
 
 from __future__ import annotations
 
 import dagster as dg
 
 from shijim_live.broker.history import HistoryUnavailable
-from shijim_pipelines import pictures, quotes
+from shijim_pipelines import pictures, quotes, stages
 from shijim_pipelines.daily import shown
-from shijim_pipelines.daily.policy import BROKER_HISTORY, of_the_day
+from shijim_pipelines.daily.policy import BROKER_HISTORY, daily_asset
 from shijim_pipelines.daily.resources import BrokerHistory, Place, days, now_ns, said_plainly
-from shijim_pipelines.universe import choose_universe, write_universe
+from shijim_pipelines.daily.schedules import freshness
 
 GROUP = "market"
 
 
-@dg.asset(
-    **of_the_day(GROUP, {"shioaji", "parquet"}, BROKER_HISTORY, metadata=shown.columns(quotes.INSTRUMENTS_SCHEMA))
-)
-def instruments(context: dg.AssetExecutionContext, place: Place, broker: BrokerHistory) -> dg.MaterializeResult:  # type: ignore[type-arg]
+@daily_asset(GROUP, {"shioaji", "parquet"}, BROKER_HISTORY, metadata=shown.columns(quotes.INSTRUMENTS_SCHEMA))
+def instruments(context: dg.AssetExecutionContext, place: Place, broker: BrokerHistory) -> dg.MaterializeResult[None]:
     """What can be subscribed on the day, with reference prices and limits, as the broker lists it."""
-    settings = place.settings()
-    paths, listed = [], quotes.INSTRUMENTS_SCHEMA.empty_table()
+    settings, tables = place.settings(), []
     with said_plainly():
         for day in days(context):
-            listed = quotes.fetch_instruments(broker.of(day, settings), day)
-            paths.append(quotes.write_instruments(listed, settings.market_dir, day))
-    return dg.MaterializeResult(metadata=shown.result(listed.num_rows, paths, listed=shown.table(listed.to_pylist())))
+            tables.append(stages.list_instruments(settings, day, broker.of(settings, day)))
+    paths = [quotes.instruments_path(settings.market_dir, day) for day in days(context)]
+    context.log.info(f"{tables[-1].num_rows:,} instruments")
+    metadata = shown.result(sum(table.num_rows for table in tables), paths, listed=shown.table(tables[-1].to_pylist()))
+    return dg.MaterializeResult(metadata=metadata)
 
 
 TOTALS_KNOWN = dg.AssetCheckSpec(
@@ -33,45 +32,61 @@ TOTALS_KNOWN = dg.AssetCheckSpec(
 )
 
 
-@dg.asset(
-    **of_the_day(GROUP, {"shioaji", "parquet"}, BROKER_HISTORY, metadata=shown.columns(quotes.SCHEMA)),
-    check_specs=[TOTALS_KNOWN],
+@daily_asset(
+    GROUP,
+    {"shioaji", "parquet"},
+    BROKER_HISTORY,
+    deps=["ticks"],
+    checks=[TOTALS_KNOWN],
+    metadata=shown.columns(quotes.SCHEMA),
 )
-def daily_quotes(context: dg.AssetExecutionContext, place: Place, broker: BrokerHistory) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Prices and volume of every code and closed session: what a universe is ranked by and a certificate held against."""
-    settings = place.settings()
-    paths, unknown, table = [], [], quotes.SCHEMA.empty_table()
+def daily_quotes(context: dg.AssetExecutionContext, place: Place, broker: BrokerHistory) -> dg.MaterializeResult[None]:
+    """Prices and volume of every closed session, of all stocks and by the minute of what was recorded."""
+    settings, paths, unknown = place.settings(), [], []
+    table = quotes.SCHEMA.empty_table()
     with said_plainly():
         for day in days(context):
             try:
-                table = quotes.quotes_of(day, broker.of(day, settings), settings.market_dir, now_ns())
+                table = stages.take_quotes(settings, day, broker.of(settings, day), now_ns())
             except HistoryUnavailable as reason:
                 unknown.append(f"{day}: {reason}")
                 continue
-            paths.append(quotes.write_quotes(table, settings.market_dir, day))
+            paths.append(quotes.quotes_path(settings.market_dir, day))
+            unknown += [f"{day}: no answer for {shown.named(codes)}" for codes in [quotes.unanswered(table)] if codes]
+    context.log.info(f"{table.num_rows:,} sessions of codes{'; ' if unknown else ''}{'; '.join(unknown)}")
     largest = table.sort_by([("volume", "descending")]).slice(0, shown.ROWS_MAX)
-    check = shown.warning(TOTALS_KNOWN.name, "; ".join(unknown))
-    metadata = shown.result(table.num_rows, paths, largest=shown.table(largest.to_pylist()))
-    return dg.MaterializeResult(metadata=metadata, check_results=[check])
+    return dg.MaterializeResult(
+        metadata=shown.result(table.num_rows, paths, largest=shown.table(largest.to_pylist())),
+        check_results=[shown.warning(TOTALS_KNOWN.name, "; ".join(unknown))],
+    )
 
 
-# The quotes of the trading day before, and by way of that partition of all before it.
+# The quotes of the trading day before, and with them of all before it.
 _BEFORE = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1, allow_nonexistent_upstream_partitions=True)
 
 
-@dg.asset(
-    **of_the_day(GROUP, {"json"}, BROKER_HISTORY),
-    deps=[dg.AssetDep(instruments), dg.AssetDep(daily_quotes, partition_mapping=_BEFORE)],
+@daily_asset(
+    GROUP,
+    {"json"},
+    BROKER_HISTORY,
+    deps=[instruments, dg.AssetDep(daily_quotes, partition_mapping=_BEFORE)],
+    freshness=freshness(),
 )
-def universe(context: dg.AssetExecutionContext, place: Place, broker: BrokerHistory) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """What `shijim-live record` records on the day: ranked by the days before, sharded by expected load."""
-    settings = place.settings()
-    paths = []
+def universe(context: dg.AssetExecutionContext, place: Place, broker: BrokerHistory) -> dg.MaterializeResult[None]:
+    """What `shijim-live record` records on the day: ranked by the days before, shared out by expected load."""
+    settings, made = place.settings(), []
     with said_plainly():
         for day in days(context):
-            ranked = choose_universe(day, broker.of(day, settings), settings)
-            paths.append(write_universe(ranked, settings.universe_dir))
-    picture = pictures.markdown(pictures.ranking(ranked))
-    table = shown.table({"code": c.code, "rank": c.rank, "why": ", ".join(c.reasons), "shard": c.shard, "load": c.load}
-                        for c in ranked.chosen)  # fmt: skip
-    return dg.MaterializeResult(metadata=shown.result(len(ranked.chosen), paths, chosen=table, ranking=picture))
+            made.append(stages.choose(settings, day, broker.of(settings, day), now_ns()))
+    ranked, path = made[-1]
+    context.log.info(f"{len(ranked.chosen):,} codes for {ranked.shards} recorders: {path}")
+    rows = ({"code": one.code, "rank": one.rank, "why": ", ".join(one.reasons), "shard": one.shard, "load": one.load}
+            for one in ranked.chosen)  # fmt: skip
+    metadata = shown.result(
+        len(ranked.chosen),
+        [path for _, path in made],
+        chosen=shown.table(rows),
+        ranking=shown.picture(pictures.universe_picture(ranked.chosen, ranked.day), "ranking"),
+        notes="\n".join(ranked.notes),
+    )
+    return dg.MaterializeResult(metadata=metadata)

@@ -2,125 +2,123 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import dagster as dg
 
 from shijim_live.broker.history import HistoryUnavailable
-from shijim_live.universe import wanted_codes
-from shijim_pipelines import pictures
+from shijim_pipelines import pictures, stages
 from shijim_pipelines.daily import shown
-from shijim_pipelines.daily.policy import BROKER_HISTORY, STORE, of_the_day
+from shijim_pipelines.daily.policy import BROKER_HISTORY, STORE, daily_asset
 from shijim_pipelines.daily.resources import BrokerHistory, Place, days, now_ns, said_plainly
-from shijim_pipelines.proof import audit, ledger
-from shijim_pipelines.proof.backfill import backfill_day
-from shijim_pipelines.proof.certificate import certify_day, write_certificates
-from shijim_pipelines.quotes import closing_totals
+from shijim_pipelines.daily.schedules import freshness
+from shijim_pipelines.proof.backfill import describe_backfill
+from shijim_pipelines.proof.certificate import PROVEN, SHORT, UNPROVABLE, certificate_path
+from shijim_pipelines.proof.ledger import State, give_up, ledger_path, open_gaps
 
 GROUP = "proof"
 
-NOTHING_MISSING = dg.AssetCheckSpec("nothing_missing", asset="gaps", description="No gap is open in what was recorded.")
+NOTHING_MISSING = dg.AssetCheckSpec("nothing_missing", asset="gaps", description="What was recorded has no gap.")
 
 
-@dg.asset(**of_the_day(GROUP, {"json"}, STORE), deps=["ticks", "books", "daily_quotes"], check_specs=[NOTHING_MISSING])
-def gaps(context: dg.AssetExecutionContext, place: Place) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Every hole in what was recorded: lots, bounds, cause; from volume continuity, sequences, silences, totals."""
+@daily_asset(GROUP, {"json"}, STORE, deps=["ticks", "books", "daily_quotes"], checks=[NOTHING_MISSING])
+def gaps(context: dg.AssetExecutionContext, place: Place) -> dg.MaterializeResult[None]:
+    """Every hole in what was recorded: lots, bounds, cause; by volume continuity, sequences, silences and totals."""
     settings = place.settings()
-    paths, found = [], []
     with said_plainly():
-        for day in days(context):
-            report = audit.audit_day(
-                settings.archive_dir,
-                settings.wal_dir,
-                day,
-                closing=closing_totals(settings.market_dir, day),
-                wanted=wanted_codes(settings.universe_dir, day),
-                as_of_ns=now_ns(),
-            )
-            paths.append(audit.write_report(report, settings.reports_dir))
-            found += report.gaps
-    worst = sorted(report.streams, key=lambda stream: (-stream.lots_missing, stream.code))
+        audited = [stages.audit_day(settings, day, now_ns()) for day in days(context)]
+    report = audited[-1][0]
+    found = [gap for report, _ in audited for gap in report.gaps]
+    lots = sum(gap.lots for gap in found)
+    said = f"{len(found):,} gaps, {lots:,} lots: {shown.named(gap.symbol for gap in found if gap.symbol)}"
+    context.log.info(said)
+    worst = sorted(report.streams, key=lambda stream: (-stream.lots_missing, stream.code, stream.session))
+    rows = ({"code": one.code, "session": one.session, "lots missing": one.lots_missing, "gaps": one.gaps,
+             "verdict": one.verdict, "reason": one.reason} for one in worst)  # fmt: skip
     metadata = shown.result(
         len(found),
-        paths,
-        lots_missing=sum(gap.lots for gap in found),
+        [path for _, path in audited],
+        lots_missing=lots,
         verdict=str(report.summary()["verdict"]),
-        worst=shown.table({"code": s.code, "session": s.session, "lots missing": s.lots_missing, "gaps": s.gaps,
-                           "verdict": s.verdict, "reason": s.reason} for s in worst),
-        timeline=pictures.markdown(pictures.gap_timeline(report)),
-    )  # fmt: skip
-    said = f"{len(found):,} gaps: {shown.named({gap.symbol for gap in found if gap.symbol})}" if found else ""
-    return dg.MaterializeResult(metadata=metadata, check_results=[shown.warning(NOTHING_MISSING.name, said)])
+        worst=shown.table(rows),
+        timeline=shown.picture(pictures.gaps_picture(report), "gaps"),
+    )
+    check = shown.warning(NOTHING_MISSING.name, said if found else "")
+    return dg.MaterializeResult(metadata=metadata, check_results=[check])
 
 
-@dg.asset(**of_the_day(GROUP, {"json"}, STORE), deps=[gaps])
-def gap_ledger(context: dg.AssetExecutionContext, place: Place) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """What became of every gap, one line a transition, never rewritten: DETECTED, CLASSIFIED, … VERIFIED."""
+@daily_asset(GROUP, {"json"}, STORE, deps=[gaps])
+def gap_ledger(context: dg.AssetExecutionContext, place: Place) -> dg.MaterializeResult[None]:
+    """What became of every gap, a line a transition, never rewritten: DETECTED, CLASSIFIED … VERIFIED."""
     settings = place.settings()
-    paths, states = [], []
     with said_plainly():
-        for day in days(context):
-            report = audit.read_report(settings.reports_dir, day)
-            ledger.record_report(report, settings.reports_dir, "gap_ledger", now_ns())
-            paths.append(ledger.ledger_path(settings.reports_dir, day))
-            states += ledger.standing(ledger.read_ledger(settings.reports_dir, day)).values()
-    counted = {state.value: sum(entry.state is state for entry in states) for state in ledger.State}
-    return dg.MaterializeResult(metadata=shown.result(len(states), paths, **counted))
+        entries = [entry for day in days(context) for entry in stages.keep_ledger(settings, day, "dagster", now_ns())]
+    states = Counter(entry.state for entry in entries)
+    context.log.info(", ".join(f"{count:,} {state}" for state, count in sorted(states.items())) or "no gap")
+    paths = [ledger_path(settings.reports_dir, day) for day in days(context)]
+    counted = {state.value: states[state] for state in State}
+    return dg.MaterializeResult(metadata=shown.result(len(entries), paths, **counted))
 
 
 NOTHING_OPEN = dg.AssetCheckSpec("nothing_open", asset="backfill", description="No gap waits for another attempt.")
 
 
-@dg.asset(**of_the_day(GROUP, {"shioaji"}, BROKER_HISTORY), deps=[gap_ledger],
-          check_specs=[NOTHING_OPEN])  # fmt: skip
-def backfill(context: dg.AssetExecutionContext, place: Place, broker: BrokerHistory) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Missing trades from the broker's history, each answer proven on what was recorded, as segments of their own."""
-    settings = place.settings()
-    results, open_still = [], []
+@daily_asset(GROUP, {"shioaji"}, BROKER_HISTORY, deps=[gap_ledger], checks=[NOTHING_OPEN])
+def backfill(context: dg.AssetExecutionContext, place: Place, broker: BrokerHistory) -> dg.MaterializeResult[None]:
+    """Missing trades from the broker's history, each answer proven on what was recorded, as a segment of the log."""
+    settings, done, still_open = place.settings(), [], []
     with said_plainly():
         for day in days(context):
             try:
-                history = broker.of(day, settings)
+                history = broker.of(settings, day)
             except HistoryUnavailable as reason:
-                ledger.give_up(settings.reports_dir, day, str(reason), "backfill", now_ns())
+                given_up = give_up(settings.reports_dir, day, str(reason), "dagster", now_ns())
+                context.log.warning(f"{given_up:,} gaps cannot be filled: {reason}")
                 continue
-            results.append(backfill_day(day, settings, history, "backfill", now_ns))
-            open_still += ledger.open_gaps(settings.reports_dir, day)
+            done.append(stages.fill_gaps(settings, day, history, "dagster", now_ns()))
+            context.log.info(describe_backfill(done[-1]))
+            still_open += open_gaps(settings.reports_dir, day)
+    left = [one for result in done for one in result.left]
+    codes = shown.named(entry.gap.symbol for entry in still_open if entry.gap)
     metadata = shown.result(
-        sum(result.trades for result in results),
-        [path for result in results for path in result.segments],
-        lots=sum(result.lots for result in results),
-        outcomes=shown.table(outcome for result in results for outcome in result.table()),
-    )
-    said = (
-        f"{len(open_still):,} gaps are open: {shown.named({entry.symbol for entry in open_still})}"
-        if open_still
-        else ""
-    )
+        sum(result.trades for result in done),
+        gaps=sum(result.gaps for result in done),
+        lots=sum(result.lots for result in done),
+        left=shown.table({"code": one.code, "session": one.session, "lots": one.lots, "why": one.reason}
+                         for one in left),
+    )  # fmt: skip
+    said = f"{len(still_open):,} gaps wait for another attempt: {codes}" if still_open else ""
     return dg.MaterializeResult(metadata=metadata, check_results=[shown.warning(NOTHING_OPEN.name, said)])
 
 
-PROVEN = dg.AssetCheckSpec("proven", asset="certificate", description="Every stream of the day is proven complete.")
+IS_PROVEN = dg.AssetCheckSpec("proven", asset="certificate", description="Every stream of the day is proven complete.")
 
 
-@dg.asset(**of_the_day(GROUP, {"json"}, STORE), deps=["backfill", "daily_quotes"],
-          check_specs=[PROVEN])  # fmt: skip
-def certificate(context: dg.AssetExecutionContext, place: Place) -> dg.MaterializeResult:  # type: ignore[type-arg]
+@daily_asset(GROUP, {"json"}, STORE, deps=[backfill, "daily_quotes"], checks=[IS_PROVEN], freshness=freshness())
+def certificate(context: dg.AssetExecutionContext, place: Place) -> dg.MaterializeResult[None]:
     """PROVEN, SHORT or UNPROVABLE for every code and session, against the exchange's own totals."""
     settings = place.settings()
-    paths, rows = [], []
     with said_plainly():
-        for day in days(context):
-            certificates = certify_day(day, settings, now_ns(), "certificate")
-            paths.append(write_certificates(certificates, settings.reports_dir))
-            rows += certificates.streams
-    doubtful = [row for row in rows if row.verdict != "PROVEN"]
-    short = [row for row in doubtful if row.verdict == "SHORT"]
+        made = [one for day in days(context) for one in stages.certify(settings, day, "dagster", now_ns()).certificates]
+    verdicts = Counter(one.verdict for one in made)
+    counted = {verdict: verdicts[verdict] for verdict in (PROVEN, SHORT, UNPROVABLE)}
+    context.log.info(", ".join(f"{count:,} {verdict}" for verdict, count in counted.items()))
+    order = [SHORT, UNPROVABLE, PROVEN]
+    worst = sorted(made, key=lambda one: (order.index(one.verdict), -(one.lots_missing or 0), one.code, one.session))
+    rows = [{"verdict": one.verdict, "code": one.code, "session": one.session, "lots": one.lots,
+             "backfilled": one.lots_backfilled, "missing": one.lots_missing, "books": one.books,
+             "why": "; ".join(one.reasons)} for one in worst]  # fmt: skip
+    doubtful = [one for one in worst if one.verdict != PROVEN]
     check = dg.AssetCheckResult(
         passed=not doubtful,
-        check_name=PROVEN.name,
-        severity=dg.AssetCheckSeverity.ERROR if short else dg.AssetCheckSeverity.WARN,
-        description="; ".join(f"{row.verdict} {row.code} {row.session}: {row.reason}" for row in doubtful[:10])
-        or f"{len(rows):,} streams are proven complete",
+        check_name=IS_PROVEN.name,
+        severity=dg.AssetCheckSeverity.ERROR if verdicts[SHORT] else dg.AssetCheckSeverity.WARN,
+        description="; ".join(
+            f"{one.verdict} {one.code} {one.session}: {', '.join(one.reasons)}" for one in doubtful[: shown.NAMES_MAX]
+        )
+        or f"all {len(made):,} streams are proven complete",
+        metadata={"worst": shown.table(rows)},
     )
-    counted = {verdict: sum(row.verdict == verdict for row in rows) for verdict in ("PROVEN", "SHORT", "UNPROVABLE")}
-    metadata = shown.result(len(rows), paths, **counted, worst=shown.table(doubtful_first(rows)))
-    return dg.MaterializeResult(metadata=metadata, check_results=[check])
+    paths = [certificate_path(settings.reports_dir, day) for day in days(context)]
+    return dg.MaterializeResult(metadata=shown.result(len(made), paths, **counted, worst=shown.table(rows)),
+                                check_results=[check])  # fmt: skip

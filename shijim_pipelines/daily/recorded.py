@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import dagster as dg
 
 from shijim_live.store import schema, ship
 from shijim_live.store.lake import Lake
-from shijim_pipelines import archive, pictures, quality
+from shijim_pipelines import archive, pictures, stages
 from shijim_pipelines.daily import shown
 from shijim_pipelines.daily.partitions import trading_days
-from shijim_pipelines.daily.policy import OWNERS, STORE, of_the_day
+from shijim_pipelines.daily.policy import AGAIN, ONE_RUN, OWNERS, STORE, daily_asset
 from shijim_pipelines.daily.resources import Place, days, said_plainly
+from shijim_pipelines.invariants import invariants
 
 GROUP = "archive"
 
@@ -25,8 +27,7 @@ recorded_segments = dg.AssetSpec(
     partitions_def=trading_days,
 )
 
-
-_TABLES = {
+_TABLES: Final = {
     "ticks": "Every trade received, as verified Parquet; the lake's view `ticks` hides repeats.",
     "books": "Every book received, five levels a side, as verified Parquet; the lake's view `books`.",
 }
@@ -47,25 +48,29 @@ _TABLES = {
         for name, text in _TABLES.items()
     ],
     partitions_def=trading_days,
-    backfill_policy=dg.BackfillPolicy.single_run(),
+    backfill_policy=ONE_RUN,
+    retry_policy=AGAIN,
     pool=STORE,
 )
-def archived(context: dg.AssetExecutionContext, place: Place) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
-    """Copies every sealed segment that is not archived yet: one segment holds several tables, and may hold two days."""
+def ticks_and_books(context: dg.AssetExecutionContext, place: Place) -> Iterator[dg.MaterializeResult[None]]:
+    """Copies every sealed segment that is not archived yet: one holds several tables, and may hold two days."""
     settings = place.settings()
     with said_plainly():
         wanted = days(context)
         done = archive.archive_all(settings.wal_dir, settings.archive_dir)
         found = [archive.published(settings.archive_dir, day) for day in wanted]
+        picture = shown.picture(pictures.activity_picture(Lake(settings.archive_dir), wanted[-1]), "events a minute")
     for skipped in done.skipped:
         context.log.warning(f"left alone: {skipped.path}: {skipped.reason}")
-    for failure in done.failed:
-        context.log.error(failure.reason)
-    pace = pictures.markdown(pictures.events_per_minute(Lake(settings.archive_dir), wanted[-1]))
+    new = [segment for segment in done.segments if not segment.already]
+    context.log.info(
+        f"archived {sum(segment.records for segment in new):,} events of {len(new):,} segments, each read back equal; "
+        f"{len(done.segments) - len(new):,} were archived before"
+    )
     for table in _TABLES:
         rows = sum(published[table].rows for published in found)
         paths = [path for published in found for path in published[table].paths]
-        yield dg.MaterializeResult(table, metadata=shown.result(rows, paths, per_minute=pace))
+        yield dg.MaterializeResult(table, metadata=shown.result(rows, paths, per_minute=picture))
     if done.failed:
         raise dg.Failure(f"{len(done.failed)} segments could not be archived: {done.failed[0].reason}")
 
@@ -81,14 +86,12 @@ def _sound(table: str) -> dg.AssetChecksDefinition:
         settings = place.settings()
         with said_plainly():
             lake = Lake(settings.archive_dir)
-            breaches = [breach for day in days(context) for breach in quality.invariants(lake, day, table)]
-        worst = "; ".join(f"{breach.name}: {breach.count:,} rows of {', '.join(breach.codes)}" for breach in breaches)
-        return dg.AssetCheckResult(
-            passed=not breaches,
-            description=worst or "every invariant holds",
-            metadata={"breaches": shown.table({"what": b.what, "rows": b.count, "codes": ", ".join(b.codes)}
-                                              for b in breaches)},
-        )  # fmt: skip
+            broken = [violation for day in days(context) for violation in invariants(lake, day, table)]
+        rows = [{"what": one.what, "rows": one.count, "code": code, "rows of it": count}
+                for one in broken for code, count in one.codes]  # fmt: skip
+        said = "; ".join(f"{one.name}: {one.count:,} rows of {shown.named(dict(one.codes))}" for one in broken)
+        description = said or "every invariant holds"
+        return dg.AssetCheckResult(passed=not broken, description=description, metadata={"broken": shown.table(rows)})
 
     return check
 
@@ -96,12 +99,17 @@ def _sound(table: str) -> dg.AssetChecksDefinition:
 sound_ticks, sound_books = _sound("ticks"), _sound("books")
 
 
-@dg.asset(**of_the_day(GROUP, {"clickhouse"}, STORE), deps=["ticks", "books"])
-def fallback_replay(context: dg.AssetExecutionContext, place: Place) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Ships what a ClickHouse server has not confirmed yet, of any day; without a server there is nothing to ship."""
+@daily_asset(GROUP, {"clickhouse"}, STORE, deps=["ticks", "books"])
+def fallback_replay(context: dg.AssetExecutionContext, place: Place) -> dg.MaterializeResult[None]:
+    """Ships what a ClickHouse server has not confirmed, of any day; without a server there is nothing to ship."""
     settings = place.settings()
-    if settings.clickhouse is None:
-        return dg.MaterializeResult(metadata={"shipped": "nothing to ship, lake mode: CLICKHOUSE_DSN is not set"})
     with said_plainly():
-        done = ship.ship(settings)
-    return dg.MaterializeResult(metadata=shown.result(done.rows, segments=done.segments, refused=done.refused))
+        done = stages.ship_backlog(settings, lambda key, at, total: context.log.info(f"{at} of {total}: {key}"))
+    said = ship.describe(done)
+    context.log.info(said)
+    if done is None:
+        return dg.MaterializeResult(metadata={"shipped": said})
+    if done.failed:
+        raise dg.Failure(f"{len(done.failed)} segments could not be shipped: {done.failed[0]}")
+    metadata = {"dagster/row_count": done.rows, "segments": done.segments, "refused": done.refused, "shipped": said}
+    return dg.MaterializeResult(metadata=metadata)

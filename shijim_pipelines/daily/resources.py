@@ -6,16 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from shijim_live import calendar
+from shijim_live.broker.history import History
+from shijim_live.broker.simulated_history import Defect
 from shijim_live.settings import Settings
-from shijim_pipelines.history import history_for
-
-if TYPE_CHECKING:
-    from shijim_live.broker.history import History
+from shijim_pipelines import stages
 
 
 class Place(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -33,17 +31,17 @@ class Place(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 class BrokerHistory(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The broker's history client, metered: of a simulated day it is the exchange that was recorded."""
+    """The broker's history client, metered; of a simulated day it is the exchange that was recorded."""
 
-    defects: list[str] = []  # noqa: RUF012 - rehearsals: how the simulated history lies
+    defects: list[str] = []  # noqa: RUF012 - rehearsals: how the simulated history lies, by the names of `Defect`
 
-    def of(self, day: date, settings: Settings) -> History:
+    def of(self, settings: Settings, day: date) -> History:
         """Raises HistoryUnavailable for what no broker can be asked about."""
-        return history_for(day, settings.wal_dir, settings.market_dir, defects=frozenset(self.defects))
+        return stages.history_of(settings, day, frozenset(Defect(name) for name in self.defects))
 
 
 def days(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> list[date]:
-    """The trading days of the run: one, or the keys of a range. A range's time window would hold holidays too."""
+    """The trading days of the run: one, or the keys of a range, whose time window would hold holidays too."""
     return [calendar.require_trading_day(date.fromisoformat(key)) for key in context.partition_keys]
 
 
@@ -54,7 +52,7 @@ def now_ns() -> int:
 
 @contextmanager
 def said_plainly() -> Iterator[None]:
-    """A foreseen failure is one sentence in the run, not a stack trace; trying again would not change it."""
+    """A foreseen failure is one sentence in the run, not a stack trace, and is not tried again."""
     try:
         yield
     except (ValueError, RuntimeError) as error:

@@ -9,8 +9,11 @@ from typing import Any, Final
 import dagster as dg
 import pyarrow as pa
 
+from shijim_pipelines.pictures import markdown
+
 # Rows of a table in the UI; the files have all.
 ROWS_MAX: Final = 25
+NAMES_MAX: Final = 12
 
 _KINDS: Final = {"int": ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"), "bool": ("bool",)}
 
@@ -63,3 +66,26 @@ def _shared(paths: Sequence[Path]) -> list[str]:
 def result(rows: int, paths: Sequence[Path] = (), **more: Any) -> dict[str, Any]:
     """Metadata of a materialisation: rows, size, and whatever else tells its story."""
     return {"dagster/row_count": rows, **files(paths), **more}
+
+
+def warning(check: str, said: str, metadata: Mapping[str, Any] | None = None) -> dg.AssetCheckResult:
+    """Passed when there is nothing to say; otherwise a warning in these words."""
+    return dg.AssetCheckResult(
+        passed=not said,
+        check_name=check,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=said or "nothing to say",
+        metadata=metadata or {},
+    )
+
+
+def named(codes: Iterable[str]) -> str:
+    """A few codes by name, and how many more."""
+    every = sorted(set(codes))
+    more = f" and {len(every) - NAMES_MAX} more" if len(every) > NAMES_MAX else ""
+    return ", ".join(every[:NAMES_MAX]) + more
+
+
+def picture(drawn: bytes, title: str) -> dg.MarkdownMetadataValue:
+    """A picture that the UI shows behind [Show Markdown]."""
+    return dg.MetadataValue.md(markdown(drawn, title))
