@@ -29,7 +29,7 @@ from shijim_live.store.lake import Lake
 from shijim_live.store.manifest import MANIFESTS, read_manifest
 from shijim_live.store.parquet import parquet_path
 from shijim_live.store.views import SAME_TRADE
-from shijim_pipelines.placement import BELIEVABLE_NS, FUTURES_CLASSES, FUTURES_EXCHANGES
+from shijim_pipelines.placement import BELIEVABLE_NS, FUTURES_SQL
 
 # Codes a violation names; its count is of all.
 CODES_MAX: Final = 5
@@ -132,10 +132,6 @@ def _midnight_ns(day: date) -> int:
     return (day - date(1970, 1, 1)).days * DAY_NS - TAIPEI_OFFSET_NS
 
 
-def _in(values: Iterable[int]) -> str:
-    return f"({', '.join(str(int(value)) for value in values)})"
-
-
 def _any(parts: Iterable[str]) -> str:
     return " OR ".join(f"({part})" for part in parts)
 
@@ -144,7 +140,7 @@ _SUSPECT: Final = f"bitAnd(flags, {int(Flag.SUSPECT)}) <> 0"
 _OVERSIZE: Final = f"bitAnd(flags, {int(Flag.HAS_SIDE)}) <> 0"  # the value is in a side record, the column is NULL
 # A stamp that nobody can believe places nothing; a calendar spread (`TXFD6/E6`) may trade below zero.
 _DERIVED: Final = f"""
-    exchange IN {_in(FUTURES_EXCHANGES)} OR broker_class IN {_in(FUTURES_CLASSES)} AS futures,
+    ({FUTURES_SQL}) AS futures,
     ifNull(exchange_ns >= {BELIEVABLE_NS[0]} AND exchange_ns < {BELIEVABLE_NS[1]}, false) AS stamped,
     positiveModulo(exchange_ns + {TAIPEI_OFFSET_NS}, {DAY_NS}) AS clock_ns,
     futures AND (clock_ns < {_DAY_FROM_NS} OR clock_ns >= {_NIGHT_FROM_NS}) AS at_night,
@@ -160,7 +156,8 @@ _SHARED: Final = {
     " OR exchange_ns >= if(futures, {futures_to:Int64}, {stock_to:Int64}))",
     "wrong_session": "stamped AND session <> if(at_night, 'night', 'day')",
     "wrong_outside": "stamped AND outside = trading",
-    "wrong_lane": f"lane NOT IN {_in(Lane)} OR (lane <> flagged_lane AND bitAnd(flags, {int(Flag.LANE_INFERRED)}) = 0)",
+    "wrong_lane": f"lane NOT IN ({', '.join(str(int(lane)) for lane in Lane)}) OR "
+    f"(lane <> flagged_lane AND bitAnd(flags, {int(Flag.LANE_INFERRED)}) = 0)",
     "no_receive_time": f"broker_class BETWEEN {int(BrokerClass.TICK_STK_V1)} AND {int(BrokerClass.BIDASK_FOP_V1)}"
     " AND received_ns IS NULL",
 }
