@@ -131,12 +131,30 @@ def build_hft_rows(
 Finding = tuple[int, str, int, int, int, str]
 """(index, verdict, lots, total before, total after, basis); verdict: first gap late duplicate reset excess."""
 
+CountedStream = tuple[int, int, int, bool, int, int, int, int, int | None, int]
+"""(code, session, lane, futures, trades, lots, judged, duplicates, highest total, index of the last row)."""
+
 class Continuity:
     """Judges trades in the order given, and returns those that are not plainly the next one."""
 
     def observe_records(self, records: _Column) -> list[Finding]: ...
+    def observe_columns(
+        self,
+        codes: bytes,  # 16 each
+        numbers: tuple[_Column, _Column],  # i32: code, as an index into codes; session
+        bytes: tuple[_Column, _Column, _Column],  # u8: lane, exchange, broker_class
+        words: tuple[_Column, _Column, _Column],  # u32: flags, volume, total_volume
+        exchange_ns: _Column,  # i64
+        payload: _Column | None,  # u64, of each row's record; without it what is alike counts as a repeat
+        first_row: int,  # number of the first row
+    ) -> tuple[list[tuple[Finding, int, list[tuple[int, int, int]]]], list[CountedStream]]:
+        """Findings, each with the row that told the total before and what of which hole (by the row that revealed it)
+        a late trade filled; and what is counted by stream. Trial matches and inferred totals are passed over.
+        """
+
     def counters(self) -> dict[str, int]: ...
 
+def payloads(records: _Column) -> bytes: ...
 def session_window(exchange_ns: int, futures: bool) -> tuple[int, bool]: ...
 def multiset_hash(records: _Column) -> tuple[int, int]: ...
 

@@ -13,9 +13,8 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::record::{
-    ABSENT_I64, ABSENT_U32, HEADER_BYTES, Header, RECORD_BYTES, Record, broker_class, exchange, flag, kind, lane,
-};
+use crate::payload::{MIX, payload};
+use crate::record::{ABSENT_I64, ABSENT_U32, Record, broker_class, exchange, flag, kind, lane};
 use crate::wall_clock::{DAY_NS, SECOND_NS, TAIPEI_OFFSET_NS};
 
 /// Streams remembered; the least recently used half goes when it is reached. A full one weighs under 2 KB.
@@ -75,6 +74,8 @@ pub enum Verdict {
 pub struct Judgement {
     pub verdict: Verdict,
     pub total_before: u32,
+    /// `Sighting::row` of the trade that told `total_before`; 0 for the first one.
+    pub row_before: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,6 +103,16 @@ pub struct Sighting {
     pub volume: u32,
     pub total_volume: u32,
     pub payload: u64,
+    /// The caller's number of the trade, given back where a later one is judged by it.
+    pub row: u64,
+}
+
+/// Lots (from, to] of a hole that a late trade filled; `row` is the trade that had revealed the hole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filled {
+    pub from: u32,
+    pub to: u32,
+    pub row: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -118,8 +129,6 @@ impl std::hash::Hash for Key {
         hasher.write_u64(self.code[0] ^ self.code[1].rotate_left(32) ^ rest.wrapping_mul(MIX));
     }
 }
-
-const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// One multiplication; keys are codes we subscribed to, not an attacker's.
 #[derive(Clone, Copy, Default)]
@@ -146,6 +155,7 @@ struct Hole {
     from: u32,
     to: u32,
     exchange_ns: i64,
+    row: u64,
     /// Not for a hole of the run before.
     counted: bool,
 }
@@ -153,6 +163,8 @@ struct Hole {
 struct Stream {
     key: Key,
     total: u32,
+    /// Of the trade that told `total`.
+    row: u64,
     exchange_ns: i64,
     /// `Counters::judged` when last used.
     used: u64,
@@ -179,6 +191,8 @@ pub struct Continuity {
     slots: HashMap<Key, u32, BuildHasherDefault<KeyHasher>>,
     streams: Vec<Stream>,
     pub counters: Counters,
+    /// By the last trade that was judged late.
+    pub filled: Vec<Filled>,
 }
 
 impl Default for Continuity {
@@ -194,6 +208,7 @@ impl Continuity {
             slots: HashMap::default(),
             streams: Vec::new(),
             counters: Counters::default(),
+            filled: Vec::new(),
         }
     }
 
@@ -237,6 +252,7 @@ impl Continuity {
         let mut stream = Stream {
             key,
             total: trade.total_volume,
+            row: trade.row,
             exchange_ns: trade.exchange_ns,
             used: self.counters.judged,
             recent: Vec::new(),
@@ -249,7 +265,13 @@ impl Continuity {
         } else if from == 0 {
             Verdict::First { basis: Basis::Zero }
         } else {
-            stream.holes.push(Hole { from: 0, to: from, exchange_ns: trade.exchange_ns, counted: true });
+            stream.holes.push(Hole {
+                from: 0,
+                to: from,
+                exchange_ns: trade.exchange_ns,
+                row: trade.row,
+                counted: true,
+            });
             self.counters.gaps += 1;
             self.counters.lots_missing += u64::from(from);
             Verdict::Gap { lots: from, basis: Basis::Zero }
@@ -258,21 +280,22 @@ impl Continuity {
         self.streams.push(stream);
         self.slots.insert(key, slot);
         self.remember_near(trade, key, slot);
-        Judgement { verdict, total_before: if carried { from } else { 0 } }
+        Judgement { verdict, total_before: if carried { from } else { 0 }, row_before: 0 }
     }
 
     #[inline(always)]
     fn judge_in(&mut self, slot: usize, trade: &Sighting) -> Judgement {
         let stream = &mut self.streams[slot];
         stream.used = self.counters.judged;
-        let before = stream.total;
+        let (before, row_before) = (stream.total, stream.row);
         let from = trade.total_volume.saturating_sub(trade.volume);
-        if from == before && trade.volume > 0 {
+        let verdict = if from == before && trade.volume > 0 {
             stream.advance(trade);
-            return Judgement { verdict: Verdict::Next, total_before: before };
-        }
-        let verdict = stream.judge_break(trade, from, &mut self.counters);
-        Judgement { verdict, total_before: before }
+            Verdict::Next
+        } else {
+            stream.judge_break(trade, from, &mut self.counters, &mut self.filled)
+        };
+        Judgement { verdict, total_before: before, row_before }
     }
 
     /// Last total of the nearest night session before a futures day session.
@@ -303,7 +326,7 @@ impl Continuity {
 impl Stream {
     #[inline(always)]
     fn advance(&mut self, trade: &Sighting) {
-        self.total = trade.total_volume;
+        (self.total, self.row) = (trade.total_volume, trade.row);
         self.exchange_ns = self.exchange_ns.max(trade.exchange_ns);
         self.remember(trade.payload);
     }
@@ -320,7 +343,13 @@ impl Stream {
 
     /// Everything but the plain next trade, by the rules at the top of the file.
     #[cold]
-    fn judge_break(&mut self, trade: &Sighting, from: u32, counters: &mut Counters) -> Verdict {
+    fn judge_break(
+        &mut self,
+        trade: &Sighting,
+        from: u32,
+        counters: &mut Counters,
+        filled: &mut Vec<Filled>,
+    ) -> Verdict {
         let before = self.total;
         if trade.total_volume > before {
             self.advance(trade);
@@ -330,8 +359,8 @@ impl Stream {
             }
             counters.gaps += 1;
             counters.lots_missing += u64::from(from - before);
-            counters.forgotten +=
-                self.open(Hole { from: before, to: from, exchange_ns: trade.exchange_ns, counted: true });
+            let hole = Hole { from: before, to: from, exchange_ns: trade.exchange_ns, row: trade.row, counted: true };
+            counters.forgotten += self.open(hole);
             return Verdict::Gap { lots: from - before, basis: Basis::Previous };
         }
         if self.recent.contains(&trade.payload) {
@@ -342,7 +371,8 @@ impl Stream {
         if from == before {
             return Verdict::Next; // volume 0: a price was told, no lots
         }
-        let (lots, counted) = self.fill(from, trade.total_volume, trade.exchange_ns);
+        filled.clear();
+        let (lots, counted) = self.fill(from, trade.total_volume, trade.exchange_ns, filled);
         if lots > 0 || trade.exchange_ns < self.exchange_ns {
             counters.late += 1;
             counters.lots_missing -= u64::from(counted);
@@ -354,7 +384,7 @@ impl Stream {
             return Verdict::Excess { lots: trade.volume };
         }
         counters.resets += 1;
-        self.total = trade.total_volume;
+        (self.total, self.row) = (trade.total_volume, trade.row);
         self.holes.clear();
         Verdict::Reset
     }
@@ -370,7 +400,7 @@ impl Stream {
     }
 
     /// Takes (from, to] out of the open holes; returns how many lots of them it was, and how many had been counted.
-    fn fill(&mut self, from: u32, to: u32, exchange_ns: i64) -> (u32, u32) {
+    fn fill(&mut self, from: u32, to: u32, exchange_ns: i64, filled: &mut Vec<Filled>) -> (u32, u32) {
         let (mut lots, mut counted) = (0, 0);
         let mut at = 0;
         while at < self.holes.len() {
@@ -382,6 +412,7 @@ impl Stream {
             }
             lots += high - low;
             counted += (high - low) * u32::from(hole.counted);
+            filled.push(Filled { from: low, to: high, row: hole.row });
             self.holes.remove(at);
             for rest in [Hole { to: low, ..hole }, Hole { from: high, ..hole }] {
                 if rest.from < rest.to && self.holes.len() < HOLES_MAX {
@@ -408,58 +439,28 @@ pub fn sighting(record: &Record) -> Option<Sighting> {
         && body.total_volume != ABSENT_U32
         && body.volume != ABSENT_U32;
     judged.then(|| Sighting {
-        code: code_words(header),
+        code: code_words(&header.code),
         lane: header.lane,
-        futures: is_futures(header),
+        futures: is_futures(header.exchange, header.broker_class),
         exchange_ns: header.exchange_ns,
         volume: body.volume,
         total_volume: body.total_volume,
         payload: payload(record),
+        row: header.sequence,
     })
 }
 
 #[inline(always)]
-fn code_words(header: &Header) -> [u64; 2] {
-    let (low, high) = header.code.split_at(8);
+pub fn code_words(code: &[u8; 16]) -> [u64; 2] {
+    let (low, high) = code.split_at(8);
     [low, high].map(|half| u64::from_le_bytes(half.try_into().expect("8 bytes")))
 }
 
 /// Contracts of the futures exchange have a day and a night session.
 #[inline(always)]
-pub fn is_futures(header: &Header) -> bool {
-    matches!(header.exchange, exchange::TAIFEX | exchange::TIM)
-        || matches!(header.broker_class, broker_class::TICK_FOP_V1 | broker_class::BIDASK_FOP_V1)
-}
-
-/// Fingerprint of body, exchange stamp and side: what the source sent, not when or where it reached us.
-///
-/// Sums of 32 × 32-bit products (the NH construction): cheap enough to take of every trade.
-#[inline(always)]
-pub fn payload(record: &Record) -> u64 {
-    let header = record.header();
-    let stamp = (header.exchange_ns as u64).wrapping_mul(MIX) ^ u64::from(header.side);
-    let words = record.words();
-    let sum = words[HEADER_BYTES / 8..].iter().zip(&KEYS).fold(0u64, |sum, (word, key)| {
-        let keyed = word ^ key;
-        sum.wrapping_add((keyed & 0xFFFF_FFFF) * (keyed >> 32))
-    });
-    sum ^ stamp.rotate_left(17)
-}
-
-const KEYS: [u64; (RECORD_BYTES - HEADER_BYTES) / 8] = keys();
-
-const fn keys() -> [u64; (RECORD_BYTES - HEADER_BYTES) / 8] {
-    let mut keys = [0; (RECORD_BYTES - HEADER_BYTES) / 8];
-    let mut state = MIX;
-    let mut at = 0;
-    while at < keys.len() {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        keys[at] = state;
-        at += 1;
-    }
-    keys
+pub fn is_futures(of_exchange: u8, of_class: u8) -> bool {
+    matches!(of_exchange, exchange::TAIFEX | exchange::TIM)
+        || matches!(of_class, broker_class::TICK_FOP_V1 | broker_class::BIDASK_FOP_V1)
 }
 
 /// Session by the clock alone: (days since the epoch of its first day in Taipei, night).
@@ -500,7 +501,7 @@ fn near_slot(trade: &Sighting) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Trade, TradeBody, code_bytes};
+    use crate::record::{Header, Trade, TradeBody, code_bytes};
 
     /// 2026-04-09 09:00 Taipei.
     const NINE_NS: i64 = (20_552 * 24 + 1) * 3600 * SECOND_NS;

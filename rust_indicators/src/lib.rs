@@ -6,6 +6,7 @@ pub mod fixed_point;
 pub mod hft;
 pub mod l5;
 pub mod ladder;
+pub mod payload;
 #[cfg(feature = "python")]
 pub mod python;
 pub mod record;
@@ -14,5 +15,6 @@ pub mod repeats;
 pub mod ring;
 pub mod segment;
 pub mod simulate;
+pub mod trade_columns;
 pub mod wal;
 pub mod wall_clock;

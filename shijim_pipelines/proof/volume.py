@@ -1,54 +1,65 @@
 """Volume continuity of archived trades: what the kernel says of every (code, lane, session). Knows no causes.
 
-Trades are judged by the kernel the recorder used, in the order given; trial matches are left out, they are no trades.
+The kernel that the recorder used judges columns instead of records: a repeat is then told by volumes and stamp. Where
+it finds one, the records of the row group are looked into; a stream of which one turns out not to repeat all that an
+earlier trade said is judged again with the payload of every record. Trial matches are no trades, and trades with an
+inferred total (a backfill's) prove nothing: both are left out.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from rust_indicators import Continuity
-from shijim_live.events import ABSENT_I64, ABSENT_U32, Lane
+from rust_indicators import Continuity, payloads
+from shijim_live.events import Flag, Lane
 from shijim_live.store import schema
-from shijim_live.store.parquet import stored_rows
-from shijim_pipelines.placement import SESSIONS, is_futures
-
-_LANES: Final = 256
+from shijim_pipelines.placement import SESSIONS
+from shijim_pipelines.proof.row_groups import (
+    NOWHERE,
+    Columns,
+    RowGroup,
+    Sight,
+    group_of,
+    read,
+    read_table,
+    row_groups,
+    rows_of_codes,
+    sights,
+    to_columns,
+)
 
 StreamKey = tuple[str, int, str]  # code, lane, session
 
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """A trade beside a gap."""
-
-    run_id: str
-    sequence: int
-    clock_ns: int  # receive time, or the exchange's where that was not recorded
-    exchange_ns: int
-
-
-NOWHERE: Final = Sight("", ABSENT_I64, ABSENT_I64, ABSENT_I64)
+# `RECENT_MAX` of the kernel: a repeat of one of this many rows before is certainly within its memory.
+RECENT_MAX: Final = 64
+_CODE_BYTES: Final = 16
+_BYTES: Final = ("lane", "exchange", "broker_class")
+_WORDS: Final = ("flags", "volume", "total_volume")
+_COLUMNS: Final = ("code", "session", *_BYTES, *_WORDS, "exchange_ns")
+_NOT_JUDGED: Final = int(Flag.SUSPECT | Flag.TOTAL_INFERRED)
 
 
 @dataclass(slots=True)
 class VolumeGap:
-    """Lots (total_from, total_to] that were not seen; `lots` of them still are not."""
+    """Lots (total_from, total_to] that were not seen when the trade `row_after` was."""
 
     total_from: int
     total_to: int
-    lots: int
-    before: Sight  # NOWHERE at the start of a session
-    after: Sight
+    row_before: int | None  # None at the start of a session
+    row_after: int
     basis: str  # previous | zero
+    missing: list[tuple[int, int]] = field(default_factory=list)  # what no late trade has filled since
+
+    @property
+    def lots(self) -> int:
+        return sum(high - low for low, high in self.missing)
 
 
 @dataclass(slots=True)
@@ -64,105 +75,155 @@ class Tally:
     resets: int = 0
     excesses: int = 0
     basis: str = ""
+    base: int = 0  # total that the session started from: its night's where it carries on, else 0
+    total: int | None = None  # highest known of the session, after the last reset
+    last_row: int = 0
     gaps: list[VolumeGap] = field(default_factory=list)
 
 
-def judge_files(files: Iterable[tuple[str, Path]]) -> dict[StreamKey, Tally]:
-    """(run_id, Parquet file of `ticks`) in the order they were recorded → tallies by stream."""
-    continuity = Continuity()
-    tallies: dict[StreamKey, Tally] = defaultdict(Tally)
-    last: dict[StreamKey, Sight] = {}
-    for run_id, path in files:
-        for rows, sessions in zip(stored_rows(path, "ticks"), _sessions(path), strict=True):
-            real = rows["lane"] != Lane.TRIAL
-            if not real.all():
-                rows, sessions = rows[real], sessions[real]
-            if len(rows):
-                _judge_rows(continuity, rows, sessions, run_id, tallies, last)
-    missing = sum(gap.lots for tally in tallies.values() for gap in tally.gaps)
-    assert missing == continuity.counters()["lots_missing"], "the gaps listed are not those the kernel counted"
-    return dict(tallies)
+@dataclass(slots=True)
+class Judged:
+    """Streams, and the row groups by which their rows are numbered."""
+
+    groups: list[RowGroup]
+    tallies: dict[StreamKey, Tally]
+
+    def sights(self, rows: Iterable[int]) -> dict[int | None, Sight]:
+        """Where these rows were seen; None is nowhere."""
+        return sights(self.groups, rows) | {None: NOWHERE}
 
 
-def _sessions(path: Path) -> Iterator[NDArray[np.int64]]:
-    """Index into SESSIONS of every row, row group by row group."""
-    with pq.ParquetFile(path, read_dictionary=["session"]) as file:
-        for group in range(file.num_row_groups):
-            column = file.read_row_group(group, columns=["session"]).column("session").combine_chunks()
-            index = np.array([SESSIONS.index(name) for name in column.dictionary.to_pylist()], np.int64)
-            yield index[column.indices.to_numpy()]
+def judge_files(files: Iterable[tuple[str, Path]]) -> Judged:
+    """(run_id, Parquet file of `ticks`) in the order they were recorded."""
+    groups = row_groups("ticks", files)
+    first = _Pass()
+    for group, columns in read(groups, _COLUMNS):
+        first.judge(group, columns)
+    first.check()
+    doubtful = _no_repeats(groups, first.duplicates)
+    if not doubtful:
+        return Judged(groups, dict(first.tallies))
+    # Streams given up for memory depend on all the others.
+    codes = None if first.continuity.counters()["forgotten"] else doubtful
+    again = _Pass()
+    for group, columns, payload in _with_payloads(groups, codes):
+        again.judge(group, columns, payload)
+    again.check()
+    kept = {key: tally for key, tally in first.tallies.items() if codes is not None and key[0] not in codes}
+    return Judged(groups, kept | again.tallies)
 
 
-def _judge_rows(
-    continuity: Continuity,
-    rows: schema.Rows,
-    sessions: NDArray[np.int64],
-    run_id: str,
-    tallies: dict[StreamKey, Tally],
-    last: dict[StreamKey, Sight],
-) -> None:
-    """`rows` are sorted by code, then sequence; `last` remembers each stream's newest trade for the next rows."""
-    ranks, codes = schema.code_ranks(rows["code"])
-    numbers = (ranks.astype(np.int64) * _LANES + rows["lane"]) * len(SESSIONS) + sessions
-    findings = continuity.observe_records(rows.view(np.uint8))
-    keys = {number: _key(number, codes) for number in np.flatnonzero(np.bincount(numbers)).tolist()}
-    duplicate = np.zeros(len(rows), bool)
-    for index, verdict, lots, before, after, basis in findings:
-        key = keys[int(numbers[index])]
-        tally = tallies[key]
-        tally.basis = basis if basis != "previous" else tally.basis
-        if verdict == "gap":
-            earlier = NOWHERE
-            if basis == "previous":
-                same = (numbers[:index] == numbers[index]) & (rows["total_volume"][:index] == before)
-                found = np.flatnonzero(same)
-                earlier = _sight(rows, int(found[-1]), run_id) if len(found) else last.get(key, NOWHERE)
-            tally.gaps.append(VolumeGap(before, before + lots, lots, earlier, _sight(rows, index, run_id), basis))
-        elif verdict == "late":
-            tally.late += 1
-            _fill(tally.gaps, after - int(rows["volume"][index]), after, lots)
-        elif verdict == "duplicate":
-            duplicate[index] = True
-        tally.resets += verdict == "reset"
-        tally.excesses += verdict == "excess"
-    _count(rows, numbers, duplicate, {number: tallies[key] for number, key in keys.items()})
-    for number, key in keys.items():
-        mine = np.flatnonzero(numbers == number)
-        last[key] = _sight(rows, int(mine[-1]), run_id)
-        tallies[key].futures = bool(is_futures(rows[mine[-1:]])[0])
+class _Pass:
+    """One pass over the rows; what it has found so far."""
+
+    def __init__(self) -> None:
+        self.continuity = Continuity()
+        self.tallies: dict[StreamKey, Tally] = defaultdict(Tally)
+        self.duplicates: list[int] = []
+        self._gaps: dict[int, VolumeGap] = {}  # by the row that revealed it
+
+    def judge(self, group: RowGroup, columns: Columns, payload: NDArray[np.uint64] | None = None) -> None:
+        """The next row group; with the payload of each row, a repeat is told by all it said."""
+        lane, exchange, broker_class = (columns[name] for name in _BYTES)
+        flags, volume, total_volume = (columns[name] for name in _WORDS)
+        findings, counted = self.continuity.observe_columns(
+            b"".join(code.encode("latin-1").ljust(_CODE_BYTES, b"\0") for code in columns.codes),
+            (columns["code"], columns["session"]),
+            (lane, exchange, broker_class),
+            (flags, volume, total_volume),
+            columns["exchange_ns"],
+            payload,
+            group.first_row,
+        )
+        for code, session, of_lane, futures, trades, lots, judged, duplicates, total, last in counted:
+            tally = self.tallies[columns.codes[code], of_lane, SESSIONS[session]]
+            tally.futures = futures
+            tally.trades += trades
+            tally.lots += lots
+            tally.judged += judged
+            tally.duplicates += duplicates
+            tally.total = tally.total if total is None else total
+            tally.last_row = group.first_row + last
+        for (index, verdict, _, before, after, basis), row_before, filled in findings:
+            key = columns.codes[columns["code"][index]], int(lane[index]), SESSIONS[columns["session"][index]]
+            tally, row = self.tallies[key], group.first_row + index
+            _count(tally, verdict, basis, before)
+            if verdict == "gap":
+                upto = after - int(volume[index])
+                known = row_before if basis == "previous" else None
+                self._gaps[row] = VolumeGap(before, upto, known, row, basis, [(before, upto)])
+                tally.gaps.append(self._gaps[row])
+            elif verdict == "duplicate":
+                self.duplicates.append(row)
+            for low, high, revealed in filled:
+                _fill(self._gaps[revealed].missing, low, high)
+
+    def check(self) -> None:
+        """The gaps listed are those the kernel counted."""
+        missing = sum(gap.lots for gap in self._gaps.values())
+        assert missing == self.continuity.counters()["lots_missing"]
 
 
-def _key(number: int, codes: list[str]) -> StreamKey:
-    rest, session = divmod(number, len(SESSIONS))
-    return codes[rest // _LANES], rest % _LANES, SESSIONS[session]
+def _count(tally: Tally, verdict: str, basis: str, before: int) -> None:
+    tally.late += verdict == "late"
+    tally.resets += verdict == "reset"
+    tally.excesses += verdict == "excess"
+    if basis != "previous":
+        tally.basis, tally.base = basis, before
 
 
-def _sight(rows: schema.Rows, index: int, run_id: str) -> Sight:
-    exchange_ns, received_ns = int(rows["exchange_ns"][index]), int(rows["received_ns"][index])
-    clock_ns = exchange_ns if received_ns == ABSENT_I64 else received_ns
-    return Sight(run_id, int(rows["sequence"][index]), clock_ns, exchange_ns)
+def _fill(missing: list[tuple[int, int]], low: int, high: int) -> None:
+    """Takes (low, high], which lies within one of the ranges, out of them."""
+    at = next(number for number, (first, last) in enumerate(missing) if first <= low and high <= last)
+    first, last = missing[at]
+    missing[at : at + 1] = [(one, other) for one, other in ((first, low), (high, last)) if one < other]
 
 
-def _fill(gaps: list[VolumeGap], total_from: int, total_to: int, lots: int) -> None:
-    """A late trade covers `lots` of the holes within (total_from, total_to]."""
-    for gap in reversed(gaps):
-        covered = min(lots, gap.lots, min(gap.total_to, total_to) - max(gap.total_from, total_from))
-        if covered > 0:
-            gap.lots -= covered
-            lots -= covered
+def _no_repeats(groups: Sequence[RowGroup], duplicates: Sequence[int]) -> set[str]:
+    """Codes of rows judged as repeats of which no equal trade is found close before: they may not be repeats."""
+    found: set[str] = set()
+    by_group: dict[int, list[int]] = defaultdict(list)
+    for row in duplicates:
+        number = group_of(groups, row)
+        by_group[number].append(row - groups[number].first_row)
+    for number, rows in by_group.items():
+        found |= _no_repeats_in(groups[number], np.array(rows))
+    return found
 
 
-def _count(
-    rows: schema.Rows, numbers: NDArray[np.int64], duplicate: NDArray[np.bool_], tallies: dict[int, Tally]
-) -> None:
-    absent = rows["volume"] == ABSENT_U32
-    volume = np.where(duplicate | absent, 0, rows["volume"].astype(np.int64))
-    judged = ~(absent | duplicate | (rows["total_volume"] == ABSENT_U32))
-    # Sums in floating point are exact up to 2^53 lots.
-    trades, lots, proofs = (np.bincount(numbers, weights=column) for column in (~duplicate, volume, judged))
-    repeats = np.bincount(numbers, weights=duplicate)
-    for number, tally in tallies.items():
-        tally.trades += int(trades[number])
-        tally.lots += int(lots[number])
-        tally.judged += int(proofs[number])
-        tally.duplicates += int(repeats[number])
+def _no_repeats_in(group: RowGroup, repeats: NDArray[np.int64]) -> set[str]:
+    data = read_table(group, list(schema.record_schema("ticks").names))
+    whole = data.column("code").cast("string")
+    codes = set(whole.take(repeats).to_pylist())
+    chosen, rows = rows_of_codes(data, codes)
+    records = schema.table_to_rows(chosen, "ticks")
+    payload = _payload(records)
+    original = (records["flags"] & _NOT_JUDGED == 0) & ~np.isin(rows, repeats)
+    found = set()
+    for at in np.searchsorted(rows, repeats).tolist():
+        near = slice(max(at - RECENT_MAX + 1, 0), at)
+        same = (records["code"][near] == records["code"][at]) & (records["lane"][near] == records["lane"][at])
+        if not (same & original[near] & (payload[near] == payload[at])).any():
+            found.add(records["code"][at].decode("latin-1"))
+    return found
+
+
+def _with_payloads(
+    groups: Sequence[RowGroup], codes: Collection[str] | None
+) -> Iterator[tuple[RowGroup, Columns, NDArray[np.uint64]]]:
+    """Row groups with these codes, or all; other rows are made trial matches, which are passed over."""
+    names = [*schema.record_schema("ticks").names, "session"]
+    for group in groups:
+        data = read_table(group, names)
+        columns = to_columns(data.select(_COLUMNS), "ticks")
+        payload = np.zeros(group.rows, np.uint64)
+        chosen, rows = (data, np.arange(group.rows)) if codes is None else rows_of_codes(data, codes)
+        if len(rows):
+            payload[rows] = _payload(schema.table_to_rows(chosen, "ticks"))
+            lane = np.full(group.rows, Lane.TRIAL, np.uint8)
+            lane[rows] = columns["lane"][rows]
+            yield group, Columns(columns.codes, columns.values | {"lane": lane}), payload
+
+
+def _payload(records: schema.Rows) -> NDArray[np.uint64]:
+    return np.frombuffer(payloads(records.view(np.uint8)), np.uint64)
