@@ -1,5 +1,6 @@
 """Partitions and schedules of the daily run, evaluated by Dagster at every tick of two years."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
@@ -282,3 +283,14 @@ def test_the_schedules_run_from_the_start_in_taipei_time(daily: Daily) -> None:
         AFTER_CLOSE: ("45 14 * * *", "Asia/Taipei", running),
         NIGHT_CLOSE: ("30 5 * * *", "Asia/Taipei", running),
     }
+
+
+def test_freshness_warns_beyond_a_weekend_and_never_fails_while_the_exchange_is_closed() -> None:
+    policy = schedules.freshness()
+    assert isinstance(policy, dg.FreshnessPolicy)
+    fail, warn = policy.fail_window.to_timedelta(), policy.warn_window.to_timedelta()
+    assert warn == timedelta(days=3, hours=3), "Friday to Monday, and a run that takes its time"
+    days = calendar.trading_days(FIRST, LAST)
+    spans = [after - before for before, after in itertools.pairwise(days)]
+    assert max(spans) + timedelta(days=1) < fail < max(spans) + timedelta(days=2)
+    assert sum(span > warn for span in spans) <= 20, "holidays warn"

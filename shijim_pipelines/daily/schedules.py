@@ -6,8 +6,9 @@ future days (`build_schedule_from_partitioned_job`), and for none of the evening
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
@@ -34,6 +35,10 @@ PARTITION_TAG: Final = "dagster/partition"
 
 # Trading days an after-close run is made up for, where nothing of ours ran when they closed; older ones by hand.
 OWED_DAYS_MAX: Final = 10
+
+# A run may start late and take its time; a day may fall out at short notice beside a long holiday.
+LATE: Final = timedelta(hours=3)
+TYPHOON: Final = timedelta(days=1)
 
 _TAIPEI: Final = ZoneInfo(TIMEZONE)
 _ONE_DAY: Final = timedelta(days=1)
@@ -139,15 +144,29 @@ def _days_of_runs(instance: dg.DagsterInstance, job_name: str) -> set[date]:
     return {date.fromisoformat(run.tags[PARTITION_TAG]) for run in runs if PARTITION_TAG in run.tags}
 
 
-def request(day: date, started_by: str, job_name: str, at: datetime) -> dg.RunRequest:
-    """A run for one trading day, asked for at an instant; the key holds whoever asks twice to one run.
+def request(
+    day: date, started_by: str, job_name: str, at: datetime, attempt: str = "", tags: Mapping[str, str] | None = None
+) -> dg.RunRequest:
+    """A run for one trading day, asked for at an instant; the key holds whoever asks twice to one run an attempt.
 
     A day that a closure declared tonight made the next one is a partition for the run, which loads the definitions
     anew, but not yet for the server that evaluates this: such a request carries its partition resolved.
     """
-    tags = {DAY_TAG: str(day), STARTED_BY_TAG: started_by}
+    own = {DAY_TAG: str(day), STARTED_BY_TAG: started_by, **(tags or {})}
     with dg.partition_loading_context(at):
         known = trading_days.has_partition_key(str(day))
     if day >= FIRST_DAY and not known:
-        tags |= {PARTITION_TAG: str(day), "dagster/partition_set": f"{job_name}_partition_set"}
-    return dg.RunRequest(run_key=f"{started_by}:{day}", partition_key=str(day), tags=tags)
+        own |= {PARTITION_TAG: str(day), "dagster/partition_set": f"{job_name}_partition_set"}
+    key = f"{started_by}:{day}" + (f":{attempt}" if attempt else "")
+    return dg.RunRequest(run_key=key, partition_key=str(day), tags=own)
+
+
+def freshness() -> dg.FreshnessPolicy:
+    """For what every trading day brings: warns when it is older than a weekend, fails past the longest closure.
+
+    A window and not a deadline by cron, which knows no holidays: Lunar New Year alone would fail it eight times. So a
+    holiday shows as a warning, and an asset that is late on an ordinary Tuesday is told by its failed run instead.
+    """
+    days = calendar.trading_days(FIRST_DAY, date(calendar.announced_through(), 12, 31))
+    longest = max(after - before for before, after in pairwise(days))
+    return dg.FreshnessPolicy.time_window(fail_window=longest + TYPHOON + LATE, warn_window=timedelta(days=3) + LATE)

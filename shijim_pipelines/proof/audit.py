@@ -160,7 +160,7 @@ class _Source:
         if after < 0:
             verdict, reason = (
                 "unprovable",
-                f"it has {-after:,} lots more than the exchange's closing total of {total:,}",
+                f"{-after:,} lots more than the exchange's total of {total:,}",
             )
         return Stream(
             source=self.source,
@@ -201,7 +201,7 @@ class _Source:
     def _early_stop(self, key: StreamKey, tally: Tally, lots: int, last: Sight) -> Gap:
         close_ns = max(_bound_ns(self.day, key[2], tally.futures, "close_ns"), last.clock_ns)
         covering = self._covering(last.clock_ns, close_ns)
-        reason = "its last recorded trade is not the session's last, by the exchange's closing total"
+        reason = "the exchange's closing total is higher"
         assert tally.total is not None  # otherwise nothing is missing of it
         nowhere = Sight("", ABSENT_I64, close_ns, ABSENT_I64)
         metadata = self._between(key, (tally.total, tally.total + lots), last, nowhere)
