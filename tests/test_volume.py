@@ -76,12 +76,14 @@ STEPS = st.lists(
     st.tuples(
         st.sampled_from(
             ["next"] * 12
-            + ["lose", "lose", "late", "repeat", "alike", "reset", "excess", "zero", "old"]
+            + ["lose", "late"] * 4
+            + ["repeat", "repeat", "alike", "reset", "excess", "zero", "old"]
             + ["no total", "no stamp", "suspect", "inferred", "trial", "odd", "restart", "session"]
         ),
         st.integers(1, 6),
     ),
-    max_size=60,
+    min_size=30,
+    max_size=120,
 )
 
 

@@ -262,7 +262,8 @@ def _table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
         text = "  ".join(padded).rstrip()
         return text if len(text) <= LINE_CHARACTERS_MAX else f"{text[: LINE_CHARACTERS_MAX - 1]}…"
 
-    return [line(names), "  ".join("─" * width for width in widths), *map(line, rows)]
+    rule = "  ".join("─" * width for width in widths)[:LINE_CHARACTERS_MAX].rstrip()
+    return [line(names), rule, *map(line, rows)]
 
 
 def lane_name(lane: int) -> str:
