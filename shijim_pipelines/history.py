@@ -72,9 +72,9 @@ def _recorded(day: date, wal_dir: Path) -> _Recorded:
     for path in wal.segment_paths(wal_dir) if wal_dir.is_dir() else ():
         try:
             reader, header = wal.open_segment(path)
-            if header.source == SIMULATED:
-                config = dict(orjson.loads(reader.header).get("config", {}))
-                if config.get("day") == str(day):
+            config = orjson.loads(reader.header).get("config") or {}
+            if header.source == SIMULATED and "day" in config:
+                if config["day"] == str(day):
                     found.markets.setdefault(_market(path, config), path)
             elif _holds(path, day):
                 found.others.setdefault(header.source, path)
@@ -131,6 +131,8 @@ def _one_market(day: date, recorded: _Recorded) -> tuple[int, int | None]:
 def _why_none(source: str) -> str:
     if source == "shioaji":
         return "the broker's own history is not connected in this release"
+    if source == SIMULATED:
+        return "its header does not say which simulated market it was"
     if source == "replay":
         return "a replay is of another recording; ask where that recording is"
     return "an import is all that its file holds; import the file that holds the missing part"

@@ -24,6 +24,7 @@ __all__ = [
     "QuotaDamaged",
     "QuotaExhausted",
     "Row",
+    "row_count",
 ]
 
 # What the broker refuses to answer at once (its pages on historical data, snapshots and scanners).
@@ -76,9 +77,6 @@ class _Fields:
     def __contains__(self, key: object) -> bool:
         return key in self._fields
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._fields.items())})"
-
     def dict(self) -> dict[str, Any]:
         """A fresh dict with fresh lists."""
         return {name: _read(value) for name, value in self._fields.items()}
@@ -94,16 +92,27 @@ class Columns(_Fields):
 
     __slots__ = ()
 
-    @property
-    def rows(self) -> int:
-        """How many rows there are. Ours: the SDK has no such attribute."""
-        return len(next(iter(self._fields.values()), ()))
+    def __repr__(self) -> str:
+        shown = (f"{name}=[{_first(values)}]" for name, values in self._fields.items())
+        return f"Columns[{row_count(self)}]({', '.join(shown)})"
 
 
 class Row(_Fields):
     """Values by name, like the SDK's Snapshot and ScannerItem; its enums stand here as the strings they equal."""
 
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"Row({', '.join(f'{name}={value!r}' for name, value in self._fields.items())})"
+
+
+def row_count(columns: Columns) -> int:
+    """How many rows columns have; `len()` counts columns."""
+    return max((len(columns[name]) for name in columns.keys()), default=0)  # noqa: SIM118 - it cannot be iterated
+
+
+def _first(values: list[Any]) -> str:
+    return ", ".join([*map(repr, values[:3]), "..."][: len(values) if len(values) < 4 else 4])
 
 
 class History(Protocol):
@@ -195,7 +204,7 @@ class Metered:
     def _columns(self, query: Query, ask: Callable[[], Columns]) -> Columns:
         reserved = self._paid(query)
         answer = ask()
-        self._settle(query, reserved, answer.rows * len(answer))
+        self._settle(query, reserved, row_count(answer) * len(answer))
         return answer
 
     def _rows(self, query: Query, ask: Callable[[], list[Row]]) -> list[Row]:

@@ -136,7 +136,7 @@ class Quota:
             account.asked_ns = [*recent, now_ns]
             account.bytes += RESERVED_BYTES[query]
             if open_now:
-                account.intraday[query] = account.intraday.get(query, 0) + 1
+                account.intraday[query.value] = account.intraday.get(query.value, 0) + 1
             return 0
 
     def _refuse(self, account: _Account, query: Query, *, open_now: bool) -> None:
@@ -147,7 +147,7 @@ class Quota:
                 f"may take {RESERVED_BYTES[query]:,}; the broker would answer nothing, as if nothing had been traded. "
                 f"{then} ({self.path})"
             )
-        calls_max, calls = INTRADAY_CALLS_MAX.get(query), account.intraday.get(query, 0)
+        calls_max, calls = INTRADAY_CALLS_MAX.get(query), account.intraday.get(query.value, 0)
         if open_now and calls_max is not None and calls >= calls_max:
             raise QuotaExhausted(
                 f"no {query}: {calls} of {calls_max} calls that may be made while a session is open are used. "

@@ -12,9 +12,19 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from typing import Final
 
-from shijim_live.broker.history import KBARS_DAYS_MAX, Columns, Row
+from shijim_live.broker.history import KBARS_DAYS_MAX, SCANNER_COUNT_MAX, SNAPSHOT_CODES_MAX, Columns, Row, row_count
 from shijim_live.broker.quota import TRAFFIC_BYTES_MAX, last_reset_day
 from shijim_live.broker.simulated import SimulationConfig, dated_code, sessions_of
+from shijim_live.broker.simulated_answers import (
+    SCANNER_TYPES,
+    Standing,
+    price_limits,
+    prices,
+    rank_value,
+    scanned,
+    snapshot,
+    wall,
+)
 from shijim_live.broker.simulated_defects import Columns as TickColumns
 from shijim_live.broker.simulated_defects import Defect, lie, spoiled
 from shijim_live.broker.simulated_past import (
@@ -34,10 +44,11 @@ from shijim_live.calendar import (
     next_trading_day,
     previous_trading_day,
     session_bounds,
+    trading_day,
     trading_days,
     wall_clock,
 )
-from shijim_live.instruments import PRICE_SCALE, instrument, tick_size_e6
+from shijim_live.instruments import PRICE_SCALE, instrument
 
 __all__ = ["Defect", "SimulatedHistory"]
 
@@ -45,7 +56,7 @@ HISTORY_FROM: Final = date(2020, 3, 2)  # the broker's page on historical data
 # Seen by users of the broker between 14:43 and 14:49, an hour and a quarter after the close.
 DAILY_QUOTES_AFTER_NS: Final = 79 * MINUTE_NS
 FIXED_PRICE_AFTER_NS: Final = 60 * MINUTE_NS  # the fixed-price print of stocks stands at 14:30:00
-DAYS_CACHED_MAX: Final = 24  # of 6 MB at 300,000 events: a lookback of 20 trading days is generated once
+DAYS_CACHED_MAX: Final = 8  # of 6 MB and 0.06 s at 300,000 events
 ANSWER_VALUE_BYTES: Final = 8
 
 _TICK_COLUMNS: Final = ("ts", "close", "volume", "bid_price", "bid_volume", "ask_price", "ask_volume", "tick_type")
@@ -96,12 +107,12 @@ class SimulatedHistory:
         asked = previous_trading_day(day) if Defect.WRONG_DAY in defects and _is_known(day) else day
         trades = self._trades(code, asked)
         columns: TickColumns = {
-            "ts": _wall(trades.exchange_ns),
-            "close": _prices(trades.price_e6),
+            "ts": wall(trades.exchange_ns),
+            "close": prices(trades.price_e6),
             "volume": trades.volume,
-            "bid_price": _prices(trades.bid_price_e6),
+            "bid_price": prices(trades.bid_price_e6),
             "bid_volume": trades.bid_volume,
-            "ask_price": _prices(trades.ask_price_e6),
+            "ask_price": prices(trades.ask_price_e6),
             "ask_volume": trades.ask_volume,
             "tick_type": trades.side,
         }
@@ -129,13 +140,13 @@ class SimulatedHistory:
             volumes[-1] = lie(volumes[-1], self._random("kbars", last, code))
         return self._sent(
             Columns(
-                ts=_wall([label_ns for label_ns, _ in bars]),
-                Open=_prices([bar.open_e6 for bar in figures]),
-                High=_prices([bar.high_e6 for bar in figures]),
-                Low=_prices([bar.low_e6 for bar in figures]),
-                Close=_prices([bar.close_e6 for bar in figures]),
+                ts=wall([label_ns for label_ns, _ in bars]),
+                Open=prices([bar.open_e6 for bar in figures]),
+                High=prices([bar.high_e6 for bar in figures]),
+                Low=prices([bar.low_e6 for bar in figures]),
+                Close=prices([bar.close_e6 for bar in figures]),
                 Volume=volumes,
-                Amount=_prices([bar.amount_e6 for bar in figures]),
+                Amount=prices([bar.amount_e6 for bar in figures]),
             )
         )
 
@@ -160,10 +171,10 @@ class SimulatedHistory:
             Columns(
                 Date=[day] * len(codes),
                 Code=codes,
-                Open=_prices([bar.open_e6 for bar in figures]),
-                High=_prices([bar.high_e6 for bar in figures]),
-                Low=_prices([bar.low_e6 for bar in figures]),
-                Close=_prices([bar.close_e6 for bar in figures]),
+                Open=prices([bar.open_e6 for bar in figures]),
+                High=prices([bar.high_e6 for bar in figures]),
+                Low=prices([bar.low_e6 for bar in figures]),
+                Close=prices([bar.close_e6 for bar in figures]),
                 Volume=shares,
                 Transaction=[bar.trades for bar in figures],
                 Amount=[bar.amount_e6 // PRICE_SCALE for bar in figures],
@@ -171,10 +182,30 @@ class SimulatedHistory:
         )
 
     def snapshots(self, codes: Sequence[str]) -> list[Row]:
-        raise NotImplementedError
+        """Of the session that traded last; a code that has not traded today or the day before is left out."""
+        if len(codes) > SNAPSHOT_CODES_MAX:
+            raise ValueError(f"snapshots of {len(codes)} codes: ask for {SNAPSHOT_CODES_MAX} at most")
+        standings = [self._standing_now(code) for code in codes if Defect.EMPTY not in self._defects_of(code)]
+        if self._exhausted():
+            return []
+        return self._sent_rows([snapshot(standing) for standing in standings if standing])
 
     def scanners(self, scanner_type: str, day: date, *, ascending: bool = True, count: int = 100) -> list[Row]:
-        raise NotImplementedError
+        """`ascending` puts the largest first: so says the broker's page, and its sample shows a stock at its limit.
+
+        Its agent reference says the opposite; what a live answer does has not been seen.
+        """
+        if scanner_type not in SCANNER_TYPES or not 0 <= count <= SCANNER_COUNT_MAX:
+            raise ValueError(
+                f"scanner {scanner_type!r} of {count}: one of {', '.join(SCANNER_TYPES)}, 0 to {SCANNER_COUNT_MAX}"
+            )
+        if not self._has_begun(day):
+            return []
+        stocks = [code for code in self._played(day).codes if market_of(code) is Market.STOCK]
+        standings = [standing for code in stocks if (standing := self._standing(code, day))]
+        ranked = sorted((rank_value(standing, scanner_type), standing.code, standing) for standing in standings)
+        chosen = (ranked[::-1] if ascending else ranked)[:count]
+        return self._sent_rows([scanned(standing, day, value) for value, _, standing in chosen])
 
     def instruments(self, day: date) -> Columns:
         """Limits are the last valid prices within 10 % of the reference. Nothing on a closed day."""
@@ -182,15 +213,15 @@ class SimulatedHistory:
         if _is_known(day):
             listed = [(dated_code(traded.code, day), traded.reference_price_e6) for traded in self.config.instruments]
         known = [instrument(code) for code, _ in listed]
-        limits = [_limits(code, reference_e6) for code, reference_e6 in listed]
+        limits = [price_limits(one, reference_e6) for one, (_, reference_e6) in zip(known, listed, strict=True)]
         return Columns(
             Code=[code for code, _ in listed],
             Name=[one.name for one in known],
             Exchange=[one.exchange.value for one in known],
             SecurityType=["STK" if one.market is Market.STOCK else "FUT" for one in known],
-            Reference=_prices([reference_e6 for _, reference_e6 in listed]),
-            LimitUp=_prices([up_e6 for _, up_e6 in limits]),
-            LimitDown=_prices([down_e6 for down_e6, _ in limits]),
+            Reference=prices([reference_e6 for _, reference_e6 in listed]),
+            LimitUp=prices([up_e6 for _, up_e6 in limits]),
+            LimitDown=prices([down_e6 for down_e6, _ in limits]),
         )
 
     def usage(self) -> Row:
@@ -212,13 +243,29 @@ class SimulatedHistory:
             del self._days[next(iter(self._days))]
         return played
 
+    def _has_begun(self, day: date) -> bool:
+        return _is_known(day) and min(session.open_ns for session in sessions_of(day)) <= self._now_ns()
+
     def _trades(self, code: str, day: date) -> Trades:
         """What had been traded of a code by now; none on days that are not known."""
         instrument(code)  # a code that is none is refused, whatever the day
-        now_ns = self._now_ns()
-        if not _is_known(day) or min(session.open_ns for session in sessions_of(day)) > now_ns:
+        if not self._has_begun(day):
             return NO_TRADES
-        return self._played(day).trades(dated_code(code, day)).until(now_ns)
+        return self._played(day).trades(dated_code(code, day)).until(self._now_ns())
+
+    def _standing(self, code: str, day: date) -> Standing | None:
+        """How a code stood at the end of its last session of the day, or stands; None where it has not traded."""
+        trades = self._trades(code, day).last_session()
+        if not trades.price_e6:
+            return None
+        references = {dated_code(one.code, day): one.reference_price_e6 for one in self.config.instruments}
+        dated = dated_code(code, day)
+        yesterday_lots = sum(self._trades(dated, previous_trading_day(day)).volume)
+        return Standing(dated, trades, references[dated], yesterday_lots)
+
+    def _standing_now(self, code: str) -> Standing | None:
+        today = trading_day(self._now_ns(), market_of(code))
+        return self._standing(code, today) or self._standing(code, previous_trading_day(today))
 
     def _bars(self, code: str, day: date) -> list[tuple[int, Figures]]:
         """(label in ns UTC, figures) of every minute with a trade."""
@@ -244,7 +291,11 @@ class SimulatedHistory:
         return self._sent_bytes >= self._limit_bytes
 
     def _sent(self, answer: Columns) -> Columns:
-        self._sent_bytes += answer.rows * len(answer) * ANSWER_VALUE_BYTES
+        self._sent_bytes += row_count(answer) * len(answer) * ANSWER_VALUE_BYTES
+        return answer
+
+    def _sent_rows(self, answer: list[Row]) -> list[Row]:
+        self._sent_bytes += sum(map(len, answer)) * ANSWER_VALUE_BYTES
         return answer
 
 
@@ -263,22 +314,5 @@ def _fixed_price_ts(code: str, day: date) -> int:
     return _stock_close_ns(day) + FIXED_PRICE_AFTER_NS + TAIPEI_OFFSET_NS
 
 
-def _wall(stamps_ns: Iterable[int]) -> list[int]:
-    """Naive Taipei wall clock as if it were UTC: what the broker's `ts` is."""
-    return [ns + TAIPEI_OFFSET_NS for ns in stamps_ns]
-
-
-def _prices(prices_e6: Iterable[int]) -> list[float]:
-    """The float nearest to each price, as the broker hands them out."""
-    return [price_e6 / PRICE_SCALE for price_e6 in prices_e6]
-
-
 def _nothing(names: Iterable[str]) -> Columns:
     return Columns(**{name: [] for name in names})
-
-
-def _limits(code: str, reference_e6: int) -> tuple[int, int]:
-    """Lowest and highest valid price within 10 % of the reference, as the simulated exchange has them."""
-    low_e6, high_e6 = reference_e6 * 9 // 10, reference_e6 * 11 // 10
-    up, down = (tick_size_e6(instrument(code), price_e6) for price_e6 in (low_e6, high_e6))
-    return -(-low_e6 // up) * up, high_e6 // down * down

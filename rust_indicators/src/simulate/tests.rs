@@ -330,3 +330,22 @@ fn tick_bands_follow_the_price() {
     assert!(ladder.contains(&49_950_000) && ladder.contains(&50_100_000) && !ladder.contains(&50_050_000));
     assert_eq!(stock(1_450 * E6).limits(), (1_305 * E6, 1_595 * E6));
 }
+
+#[test]
+fn a_trade_carries_the_touch_of_the_last_push_before_it_and_trades_at_it() {
+    let (mut touches, mut trades) = (HashMap::new(), 0);
+    for (instrument, event) in events(config(3)) {
+        match event {
+            market::Event::Book(book) => {
+                touches.insert(instrument, book.touch());
+            }
+            market::Event::Trade(trade) => {
+                assert_eq!(Some(&trade.touch), touches.get(&instrument));
+                let quoted_e6 = if trade.side == market::BUY { trade.touch.ask_e6 } else { trade.touch.bid_e6 };
+                assert_eq!(trade.price_e6, quoted_e6);
+                trades += 1;
+            }
+        }
+    }
+    assert!(trades > 10_000);
+}
