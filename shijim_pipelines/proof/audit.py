@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from shijim_live.calendar import CLOSE_GRACE_NS, Market, NotYet, require_trading_day, session_bounds, wall_clock
-from shijim_live.events import ABSENT_I64, Kind, Lane
+from shijim_live.events import ABSENT_I64, Kind
 from shijim_pipelines.proof import silence
 from shijim_pipelines.proof.day_segments import (
     ArchiveDamaged,
@@ -158,7 +158,10 @@ class _Source:
         verdict, reason = _verdict(tally, bool(gaps))
         total = self.closing.of(key, tally.futures)
         if after < 0:
-            verdict, reason = "unprovable", f"it has {-after:,} lots more than the exchange's closing total of {total:,}"
+            verdict, reason = (
+                "unprovable",
+                f"{-after:,} lots more than the exchange's total of {total:,}",
+            )
         return Stream(
             source=self.source,
             code=code,
@@ -198,7 +201,7 @@ class _Source:
     def _early_stop(self, key: StreamKey, tally: Tally, lots: int, last: Sight) -> Gap:
         close_ns = max(_bound_ns(self.day, key[2], tally.futures, "close_ns"), last.clock_ns)
         covering = self._covering(last.clock_ns, close_ns)
-        reason = "its last recorded trade is not the session's last, by the exchange's closing total"
+        reason = "the exchange's closing total is higher"
         assert tally.total is not None  # otherwise nothing is missing of it
         nowhere = Sight("", ABSENT_I64, close_ns, ABSENT_I64)
         metadata = self._between(key, (tally.total, tally.total + lots), last, nowhere)

@@ -61,14 +61,14 @@ def absent_streams(
     for code, session in sorted(closing.totals):
         if session in recorded.get(code, ()) or not (code in recorded or code in wanted):
             continue
-        market = Market.FUTURES if code in futures else _market(code, session)
+        market = Market.FUTURES if code in futures else market_of(code, session)
         lots = closing.of((code, Lane.BOARD, session), market is Market.FUTURES)
         if lots:
             missing.append(_absent(sources.get(code, main), code, session, lots, market, day))
     return missing
 
 
-def _market(code: str, session: str) -> Market:
+def market_of(code: str, session: str) -> Market:
     """Only futures have nights; a code that nobody knows is a stock's."""
     if session == Session.NIGHT:
         return Market.FUTURES

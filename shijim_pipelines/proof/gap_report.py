@@ -184,7 +184,7 @@ def describe(report: GapReport) -> str:
     total = report.summary()
     lines = [
         f"Gaps of trading day {report.trading_day}: {_headline(total)}",
-        f"{total['trades']:,} trades of {_amount(total, '')} in {total['streams']} streams; "
+        f"{total['trades']:,} trades of {_amount(total, '')} in {total['streams']} streams",
         f"duplicates hidden: {total['duplicates']:,}, late: {total['late']:,}, resets: {total['resets']}, "
         f"recorded outages: {total['outages']}, holes in the recorder's own sequence: {total['sequence_holes']}",
         *_still_open(report),
@@ -211,9 +211,9 @@ def _still_open(report: GapReport) -> list[str]:
 
 def _headline(total: dict[str, int | str | bool]) -> str:
     if total["verdict"] == "gaps":
-        kinds = (("silences", "silences"), ("book_silences", "silences of books"))
-        kinds = (("sequence_holes", "holes in the recorder's sequence"), *kinds)
-        others = "".join(f", {total[name]} {what}" for name, what in kinds if total[name])
+        whats = ("holes in the recorder's sequence", "silences", "silences of books")
+        counts = zip(("sequence_holes", "silences", "book_silences"), whats, strict=True)
+        others = "".join(f", {total[name]} {what}" for name, what in counts if total[name])
         return f"{_amount(total, '_missing')} missing in {total['gaps']:,} gaps{others}"
     if total["verdict"] == "unprovable":
         return f"cannot be proven: {total['unprovable']} of {total['streams']} streams carry no proof"
@@ -235,6 +235,8 @@ def _stream_line(stream: Stream) -> tuple[str, ...]:
 
 def _gap_line(gap: Gap) -> tuple[str, ...]:
     times = (_clock(gap.start_ns), _clock(gap.end_ns))
+    if times[0][:6] == times[1][:6]:
+        times = (times[0], times[1][6:])  # the same date
     return (gap.gap_type, gap.symbol, gap.lane, *times, f"{gap.lots:,}", gap.cause, gap.reason)
 
 
@@ -248,7 +250,10 @@ def _clock(ns: int) -> str:
 
 def _table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
-    numeric = [bool(rows) and all(row[at].replace(",", "").isdigit() or not row[at] for row in rows) for at in range(len(names))]
+    numeric = [
+        bool(rows) and all(row[at].replace(",", "").isdigit() or not row[at] for row in rows)
+        for at in range(len(names))
+    ]
 
     def line(cells: tuple[str, ...]) -> str:
         padded = (
@@ -257,7 +262,8 @@ def _table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
         text = "  ".join(padded).rstrip()
         return text if len(text) <= LINE_CHARACTERS_MAX else f"{text[: LINE_CHARACTERS_MAX - 1]}…"
 
-    return [line(names), "  ".join("─" * width for width in widths), *map(line, rows)]
+    rule = "  ".join("─" * width for width in widths)[:LINE_CHARACTERS_MAX].rstrip()
+    return [line(names), rule, *map(line, rows)]
 
 
 def lane_name(lane: int) -> str:

@@ -1,14 +1,14 @@
-"""Row groups of archived files as numpy columns, read ahead by threads, in the order they were recorded. Judges nothing."""
+"""Row groups of archived files as numpy columns, read ahead by threads, in the order given. Judges nothing."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,8 @@ READ_AHEAD_MAX: Final = 6
 
 _LABELS: Final = ("code", "session")
 
+Made = TypeVar("Made")
+
 
 @dataclass(frozen=True, slots=True)
 class RowGroup:
@@ -39,6 +41,11 @@ class RowGroup:
     first_row: int
     rows: int
     footer: pq.FileMetaData
+
+    def may_hold(self, exchange_ns: int) -> bool:
+        """Whether a row may have this stamp, by the statistics of the file."""
+        known = self.footer.row_group(self.number).column(self.footer.schema.names.index("exchange_ns")).statistics
+        return known is None or not known.has_min_max or bool(known.min <= exchange_ns <= known.max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,22 +88,29 @@ def row_groups(table: str, files: Iterable[tuple[str, Path]]) -> list[RowGroup]:
 
 def read(groups: Sequence[RowGroup], names: Collection[str]) -> Iterator[tuple[RowGroup, Columns]]:
     """Each group with these columns, in the order given."""
-    ahead: deque[tuple[RowGroup, Future[Columns]]] = deque()
+    return read_made(groups, names, lambda _, columns: columns)
+
+
+def read_made(
+    groups: Sequence[RowGroup], names: Collection[str], make: Callable[[RowGroup, Columns], Made]
+) -> Iterator[tuple[RowGroup, Made]]:
+    """The same with what the threads that read the columns `make` of them."""
+    ahead: deque[tuple[RowGroup, Future[Made]]] = deque()
     left = iter(groups)
     with ThreadPoolExecutor(THREADS) as pool:
         while True:
             for group in left:
-                ahead.append((group, pool.submit(_columns, group, names)))
+                ahead.append((group, pool.submit(_made, group, names, make)))
                 if len(ahead) >= READ_AHEAD_MAX:
                     break
             if not ahead:
                 return
-            group, columns = ahead.popleft()
-            yield group, columns.result()
+            group, made = ahead.popleft()
+            yield group, made.result()
 
 
-def _columns(group: RowGroup, names: Collection[str]) -> Columns:
-    return to_columns(read_table(group, names), group.table)
+def _made(group: RowGroup, names: Collection[str], make: Callable[[RowGroup, Columns], Made]) -> Made:
+    return make(group, to_columns(read_table(group, names), group.table))
 
 
 def read_table(group: RowGroup, names: Collection[str]) -> pa.Table:
@@ -141,12 +155,12 @@ def group_of(groups: Sequence[RowGroup], row: int) -> int:
     return bisect_right(groups, row, key=lambda group: group.first_row) - 1
 
 
-def sights(groups: Sequence[RowGroup], rows: Iterable[int]) -> dict[int, Sight]:
+def sights(groups: Sequence[RowGroup], rows: Iterable[int]) -> dict[int | None, Sight]:
     """Where the numbered rows stand; only the groups they lie in are read."""
     wanted: dict[int, list[int]] = {}
     for row in sorted(set(rows)):
         wanted.setdefault(group_of(groups, row), []).append(row)
-    found = {}
+    found: dict[int | None, Sight] = {}
     numbers = sorted(wanted)
     for number, (group, columns) in zip(
         numbers, read([groups[number] for number in numbers], ("sequence", "exchange_ns", "received_ns")), strict=True

@@ -1,8 +1,8 @@
 """Volume continuity of archived trades: what the kernel says of every (code, lane, session). Knows no causes.
 
-The kernel that the recorder used judges columns instead of records: a repeat is then told by volumes and stamp. Where it
-finds one, the records of the row group are looked into; streams of which one turns out not to be a
-repeat of all it said are judged again with the payload of every record. Trial matches are no trades, and trades with an
+The kernel that the recorder used judges columns instead of records: a repeat is then told by volumes and stamp. Where
+it finds one, the records of the row group are looked into; a stream of which one turns out not to repeat all that an
+earlier trade said is judged again with the payload of every record. Trial matches are no trades, and trades with an
 inferred total (a backfill's) prove nothing: both are left out.
 """
 
@@ -90,7 +90,7 @@ class Judged:
 
     def sights(self, rows: Iterable[int]) -> dict[int | None, Sight]:
         """Where these rows were seen; None is nowhere."""
-        return {None: NOWHERE, **sights(self.groups, rows)}
+        return sights(self.groups, rows) | {None: NOWHERE}
 
 
 def judge_files(files: Iterable[tuple[str, Path]]) -> Judged:
