@@ -4,7 +4,7 @@ A trade covers the lots (total − volume, total] of its session. History has no
 the right offset every recorded trade stands exactly where its total says, with its stamp, price and volume, and the
 rows in between fill exactly what is missing. Shown for a whole session where that holds, otherwise for each range of
 missing lots on the recorded trades around it. Where rows of one stamp stand in another order than they were recorded
-in, they are compared as a set.
+in, they are compared as a set, in a whole session with a closing total.
 """
 
 from __future__ import annotations
@@ -184,8 +184,6 @@ class Aligned:
             end = int(self._first[group + 1]) if group + 1 < len(self._first) else len(rows)
             same = (rows.volume[begin:end] == known.volume[at]) & (rows.price_e6[begin:end] == known.price_e6[at])
             votes.update((known.total[at] - rows.cumulative[begin:end][same]).tolist())
-            votes[int(self._starts[at] - rows.cumulative[begin] + rows.volume[begin])] += 1
-            votes[int(known.total[at] - rows.cumulative[end - 1])] += 1
         return [offset for offset, _ in votes.most_common(OFFSETS_TRIED)]
 
     def _placed(self, offset: int, low: int, high: int) -> tuple[Int64s, Int64s, str]:
@@ -207,10 +205,13 @@ class Aligned:
             free[at - first] = False
             index = first + np.flatnonzero(free)
             return index, ends[index], "exact"
+        if low != self.base or high != self.end:
+            # Only sums that are known at both ends of a session leave nothing that could have changed places.
+            raise Misfit("the trades recorded around it are not in the answer in this order")
         return (*self._by_stamp(first, last, known, low), "by_stamp")
 
     def _require_whole_stamps(self, first: int, last: int, known: slice) -> None:
-        """Equal trades of one stamp are told apart by nothing: a window holds all of a stamp, or none. Raises Misfit."""
+        """Nothing tells equal trades of one stamp apart: a window holds all of a stamp or none. Raises Misfit."""
         stamps, seen = self.rows.exchange_ns, self.known.exchange_ns
         if first == last:
             return

@@ -35,7 +35,17 @@ from shijim_pipelines.archive import Skipped, archive_segment
 from shijim_pipelines.proof import answer
 from shijim_pipelines.proof.alignment import Aligned, Fill, Misfit, missing_ranges
 from shijim_pipelines.proof.gap_report import Gap
-from shijim_pipelines.proof.ledger import Change, Entry, Evidence, State, advance, ledger_path, open_gaps
+from shijim_pipelines.proof.ledger import (
+    Change,
+    Entry,
+    Evidence,
+    State,
+    advance,
+    ledger_path,
+    missing_lots,
+    open_gaps,
+    stream_of,
+)
 from shijim_pipelines.proof.streams import NO_STREAM, Streams, read_streams
 from shijim_pipelines.quotes import closing_totals
 from shijim_pipelines.sealed_run import run_header, write_run
@@ -163,7 +173,8 @@ def _askable(
     """Open gaps by code, most gaps for the rows an answer costs first; decides those that need no answer."""
     found: dict[str, list[Entry]] = {}
     for entry in entries:
-        gap, source = _gap(entry), str(_gap(entry).metadata.get("source", ""))
+        gap = _gap(entry)
+        source = stream_of(gap)[2]
         if source != attempt.history.source:
             reason = f"the history of {attempt.history.source} holds nothing of what {source} recorded"
             attempt.changes.append(Change(entry.gap_id, State.UNRECOVERABLE, {"reason": reason}))
@@ -188,12 +199,12 @@ def _expected_rows(attempt: _Attempt, code: str, entries: Sequence[Entry]) -> in
 
 def _already_archived(attempt: _Attempt, gap: Gap) -> tuple[str, ...]:
     """Runs that filled a gap whose line in the ledger was never written; none where something is missing."""
-    key = (gap.symbol, str(gap.metadata["session"]), attempt.history.source)
+    key = stream_of(gap)
     filled = attempt.streams.backfilled.get(key)
     if filled is None:
         return ()
     known = attempt.streams.recorded.get(key, NO_STREAM)
-    wanted = missing_ranges(known.trades, (int(gap.metadata["total_from"]), int(gap.metadata["total_to"])))
+    wanted = missing_ranges(known.trades, missing_lots(gap))
     covered = not known.contradiction and not any(missing_ranges(filled.trades, each) for each in wanted)
     return filled.runs if covered else ()
 
@@ -215,8 +226,8 @@ def _waiting(wal_dir: Path, archive_dir: Path) -> list[tuple[Path, int, int]]:
 
 
 def _not_archived(gap: Gap, waiting: Sequence[tuple[Path, int, int]]) -> Path | None:
-    begin_ns = int(gap.metadata.get("exchange_ns_before", ABSENT_I64))
-    end_ns = int(gap.metadata.get("exchange_ns_after", ABSENT_I64))
+    begin_ns, end_ns = (gap.metadata.get(f"exchange_ns_{side}", ABSENT_I64) for side in ("before", "after"))
+    assert isinstance(begin_ns, int) and isinstance(end_ns, int), "stamps are integers"
     for path, first_ns, last_ns in waiting:
         if last_ns >= begin_ns and (end_ns == ABSENT_I64 or first_ns <= end_ns):
             return path
@@ -268,11 +279,11 @@ def _prove(attempt: _Attempt, code: str, entries: list[Entry], raw: pa.Table, di
     aligned: dict[str, Aligned] = {}
     for entry in entries:
         gap = _gap(entry)
-        session = str(gap.metadata["session"])
+        session = stream_of(gap)[1]
         try:
             if session not in aligned:
                 aligned[session] = _aligned(attempt, code, session, found, entries)
-            fill = aligned[session].fill((int(gap.metadata["total_from"]), int(gap.metadata["total_to"])))
+            fill = aligned[session].fill(missing_lots(gap))
             attempt.proven.append(_proven(attempt, entry, digest, fill, aligned[session]))
             attempt.reasons.pop(entry.gap_id, None)
         except Misfit as misfit:
@@ -296,7 +307,7 @@ def _aligned(attempt: _Attempt, code: str, session: str, found: answer.Answer, e
     end = attempt.closing.get((code, session))
     if end is None:
         # What the audit found missing behind the last trade was sized by a closing total, too.
-        wanted = [int(_gap(e).metadata["total_to"]) for e in entries if _gap(e).metadata["session"] == session]
+        wanted = [missing_lots(_gap(entry))[1] for entry in entries if stream_of(_gap(entry)) == key]
         last = int(stream.trades.total[-1]) if len(stream.trades) else base
         end = max(wanted, default=0) if max(wanted, default=0) > last else None
     else:
@@ -307,11 +318,11 @@ def _aligned(attempt: _Attempt, code: str, session: str, found: answer.Answer, e
 def _proven(attempt: _Attempt, entry: Entry, digest: str, fill: Fill, aligned: Aligned) -> _Proven:
     """The rows to write for a gap: those that are not archived. Raises Misfit where the archive has others."""
     gap = _gap(entry)
-    key = (gap.symbol, str(gap.metadata["session"]), attempt.history.source)
+    key = stream_of(gap)
     there = attempt.streams.backfilled.get(key, NO_STREAM)
     if there.contradiction:
         raise Misfit(f"what was backfilled before contradicts itself: {there.contradiction}")
-    low, high = int(gap.metadata["total_from"]), int(gap.metadata["total_to"])
+    low, high = missing_lots(gap)
     within = (there.trades.total > low) & (there.trades.total <= high)
     at = np.searchsorted(fill.total, there.trades.total[within])
     rows = aligned.rows
@@ -418,7 +429,7 @@ def _summary(attempt: _Attempt, entries: Sequence[Entry], changes: Sequence[Chan
         lots=sum(entry.lots for entry in filled),
         trades=sum(len(proven.rows) for proven in attempt.proven),
         asked=tuple(attempt.asked),
-        left=tuple(Left(g.symbol, str(g.metadata["session"]), g.lots, str(reason["reason"])) for g, reason in left),
+        left=tuple(Left(*stream_of(g)[:2], g.lots, str(reason["reason"])) for g, reason in left),
         unrecoverable=sum(change.state is State.UNRECOVERABLE for change in changes),
         quarantined=tuple(attempt.quarantined),
         exhausted=attempt.exhausted,

@@ -27,7 +27,7 @@ from shijim_live.store.parquet import replace_durably
 from shijim_live.store.views import BACKFILL
 from shijim_pipelines.proof.coverage import Covered, books_of, covered_by_stream, lots_within
 from shijim_pipelines.proof.gap_report import Gap
-from shijim_pipelines.proof.ledger import Change, Entry, State, advance, read_ledger, standing
+from shijim_pipelines.proof.ledger import Change, Entry, State, advance, missing_lots, read_ledger, standing, stream_of
 from shijim_pipelines.quotes import closing_totals, quotes_path
 
 PROVEN: Final = "PROVEN"
@@ -186,12 +186,16 @@ def _keys(facts: _Facts) -> set[Key]:
     keys = set(facts.covered)
     for entry in facts.gaps:
         if entry.gap is not None and entry.gap.gap_type == "volume":
-            keys.add((entry.gap.symbol, str(entry.gap.metadata["session"]), entry.gap.lane))
+            keys.add(_key(entry.gap))
     for code in facts.wanted:
         sessions = (bounds.session.value for bounds in session_bounds(facts.day, _market(code)))
         keys |= {(code, session, "board") for session in sessions}
     # Books of a session without a trade are a recording of it, too.
     return keys | {(code, session, "board") for code, session in facts.books}
+
+
+def _key(gap: Gap) -> Key:
+    return gap.symbol, stream_of(gap)[1], gap.lane
 
 
 def _market(code: str) -> Market:
@@ -267,11 +271,9 @@ def _windows(facts: _Facts, key: Key) -> tuple[Window, ...]:
         gap = entry.gap
         if gap is None or gap.gap_type != "volume" or entry.state in (State.BACKFILLED, State.VERIFIED):
             continue
-        if (gap.symbol, gap.metadata["session"], gap.lane) == key:
-            totals = (int(gap.metadata["total_from"]), int(gap.metadata["total_to"]))
-            reason = str(entry.evidence.get("reason", gap.reason))
-            told = (entry.cause, str(entry.state), reason)
-            found.append(Window(entry.gap_id, *totals, gap.lots, gap.start_ns, gap.end_ns, *told))
+        if _key(gap) == key:
+            told = (entry.cause, str(entry.state), str(entry.evidence.get("reason", gap.reason)))
+            found.append(Window(entry.gap_id, *missing_lots(gap), gap.lots, gap.start_ns, gap.end_ns, *told))
     return tuple(sorted(found, key=lambda window: (window.total_from, window.total_to, window.gap_id)))
 
 
@@ -301,9 +303,9 @@ def _verified(lake: Lake, facts: _Facts) -> list[Entry]:
     for entry in filled:
         gap = entry.gap
         if gap is not None and gap.gap_type == "volume":
-            key = (gap.symbol, str(gap.metadata["session"]), gap.lane)
-            if key in facts.covered and not facts.covered[key].overlaps:
-                wanted.append((entry, key, (int(gap.metadata["total_from"]), int(gap.metadata["total_to"]))))
+            covered = facts.covered.get(_key(gap))
+            if covered is not None and not covered.overlaps:
+                wanted.append((entry, _key(gap), missing_lots(gap)))
     lots = lots_within(lake, facts.day, [(key, span) for _, key, span in wanted])
     return [entry for (entry, _, span), there in zip(wanted, lots, strict=True) if there == span[1] - span[0]]
 

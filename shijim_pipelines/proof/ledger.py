@@ -170,6 +170,18 @@ def give_up(reports_dir: Path, day: date, reason: str, actor: str, now_ns: int) 
         return len(ledger.append(changes, actor, now_ns))
 
 
+def missing_lots(gap: Gap) -> tuple[int, int]:
+    """(from, to] of a volume gap; late trades may have filled parts of it."""
+    low, high = gap.metadata["total_from"], gap.metadata["total_to"]
+    assert isinstance(low, int) and isinstance(high, int), "a volume gap has its totals"
+    return low, high
+
+
+def stream_of(gap: Gap) -> tuple[str, str, str]:
+    """(code, session, source) of a volume gap."""
+    return gap.symbol, str(gap.metadata["session"]), str(gap.metadata["source"])
+
+
 def _is_open(entry: Entry) -> bool:
     return entry.state is State.CLASSIFIED and entry.gap is not None and entry.gap.gap_type == "volume"
 
@@ -191,7 +203,7 @@ def _identity(gap: Gap) -> list[object]:
     who = [gap.gap_type, gap.symbol, gap.lane, str(about.get("source", "")), str(about.get("session", ""))]
     if gap.gap_type == "volume":
         # With the lots: a gap that a late trade made smaller is another one.
-        return [*who, about["total_from"], about["total_to"], gap.lots]
+        return [*who, *missing_lots(gap), gap.lots]
     where = (gap.seq_start, gap.seq_end, gap.start_ns, gap.end_ns)
     return [*who, str(about.get("run_id", "")), *where, gap.cause]
 
