@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 from shijim_live.settings import ClickHouse, Secret
-from shijim_live.store.server import Server
 
 FRONT = Path(__file__).with_name("clickhouse_front.py")
 PASSWORD = "o7-Geheimnis/@?"  # what a DSN must escape
@@ -43,13 +43,15 @@ class RunningClickHouse:
             told: dict[str, Any] = json.load(answer)
         return told
 
-    @property
-    def place(self) -> ClickHouse:
-        return ClickHouse("127.0.0.1", self.port, False, "market", "shijim", Secret(PASSWORD))
+    def place(self, database: str = "market", password: str = PASSWORD) -> ClickHouse:
+        return ClickHouse("127.0.0.1", self.port, False, database, "shijim", Secret(password))
 
-    def server(self, **options: Any) -> Server:
-        return Server(self.place, **options)
+    def dsn(self, database: str = "market") -> str:
+        return f"http://shijim:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/{database}"
 
-    def run(self, sql: str) -> None:
-        """Any statement, as an operator would send it."""
-        self.server()._command(sql)
+    def run(self, sql: str) -> str:
+        """Any statement, as an operator would send it; the answer as tab-separated text."""
+        login = {"X-ClickHouse-User": "shijim", "X-ClickHouse-Key": PASSWORD}
+        with urlopen(Request(f"http://127.0.0.1:{self.port}/", sql.encode(), login)) as answer:
+            told: str = answer.read().decode()
+        return told

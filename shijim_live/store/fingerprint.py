@@ -35,11 +35,14 @@ def fingerprints_sql(table: str, source: str) -> str:
     for name in schema.schema(table).names:
         if name in _TEXTS:
             value = f"CRC32({name})"
+        elif name == "trading_day":
+            value = f"toInt32({name})"
         else:
             value = name if absent.get(name) is None else f"ifNull({name}, {absent[name]})"
-        terms.append(f"toUInt64({value}) * {_weight(name)}")
+        # Signed or not, the engine multiplies and adds modulo 2^64; a cast a column would cost more than the reading.
+        terms.append(f"{value} * {_weight(name)}")
     # Nested: an alias used twice would be a long expression analysed twice.
-    plain = f"SELECT run_id, segment, {' + '.join(terms)} AS plain FROM {source}"
+    plain = f"SELECT run_id, segment, toUInt64({' + '.join(terms)}) AS plain FROM {source}"
     mixed = f"SELECT run_id, segment, bitXor(plain, bitShiftRight(plain, {_SHIFTS[0]})) * {_MIX} AS mixed"
     total = f"sum(bitXor(mixed, bitShiftRight(mixed, {_SHIFTS[1]}))) AS total"
     return f"SELECT run_id, segment, count() AS rows, {total} FROM ({mixed} FROM ({plain})) GROUP BY run_id, segment"

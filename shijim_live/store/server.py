@@ -25,7 +25,7 @@ FLUSH_ROWS: Final = 50_000
 CONNECT_SECONDS_MAX: Final = 10
 ANSWER_SECONDS_MAX: Final = 300
 # More rows of one file than this are no poison among good rows but a table that does not fit.
-REFUSED_MAX: Final = 1_000
+REFUSED_MAX: Final = 200
 _NEEDS: Final = "the server needs its extra: pip install 'shijim[clickhouse]'"
 
 Answer = TypeVar("Answer")
@@ -77,9 +77,7 @@ class Server:
         """Whether `create` was ever here, and nobody dropped what it made."""
         if not self._has_database():
             return False
-        names = ", ".join(f"'{table}_shipped'" for table in schema.TABLES)
-        sql = f"SELECT count() AS n FROM system.tables WHERE database = currentDatabase() AND name IN ({names})"
-        return bool(self.query(sql)["n"][0].as_py() == len(schema.TABLES))
+        return all(self._columns_of(table) for table in schema.TABLES)
 
     def create(self) -> None:
         """Makes database, tables and views that are missing, once. Raises ServerError, also for foreign tables."""
@@ -88,10 +86,10 @@ class Server:
         cluster = tables.on_cluster(self.cluster)
         if not self._has_database():
             self._command(f"CREATE DATABASE IF NOT EXISTS {self.place.database}{cluster}", use_database=False)
+        for table in schema.TABLES:
+            self._refuse_other_columns(table)  # before a view of ours stands on somebody else's table
         for statement in tables.statements(self.place.database, self.cluster):
             self._command(statement)
-        for table in schema.TABLES:
-            self._require_columns(table)
         self._created = True
 
     def publish(self, table: str, key: str, data: pa.Table, first: int = 0) -> tuple[Refused, ...]:
@@ -123,15 +121,18 @@ class Server:
         return found
 
     def fingerprints(
-        self, table: str, day: date, run_id: str | None = None, segment: int | None = None
+        self, table: str, day: date, run_id: str | None = None, segment: int | None = None, rows: str = "raw"
     ) -> dict[tuple[str, int], Fingerprint]:
-        """(run, segment) → what the server holds of it on a trading day; of all segments, or of one."""
+        """(run, segment) → what the server holds of it on a trading day; of all segments, or of one.
+
+        `rows` "raw" counts a row once, "shipped" as often as it lies there, in half the time.
+        """
         where = "trading_day = {day:Date32}"
         if run_id is not None:
             where += " AND run_id = {run_id:String} AND segment = {segment:Int32}"
-        sql = fingerprints_sql(table, f"{table}_raw WHERE {where}")
-        rows = self.query(sql, day=day, run_id=run_id or "", segment=segment or 0).to_pylist()
-        return {(row["run_id"], row["segment"]): (row["rows"], row["total"]) for row in rows}
+        sql = fingerprints_sql(table, f"{table}_{rows} WHERE {where}")
+        found = self.query(sql, day=day, run_id=run_id or "", segment=segment or 0).to_pylist()
+        return {(row["run_id"], row["segment"]): (row["rows"], row["total"]) for row in found}
 
     def delete(self, table: str, day: date, run_id: str, segment: int) -> None:
         """Removes the rows of a segment on a trading day. Raises ServerError."""
@@ -179,13 +180,15 @@ class Server:
         values = {"name": self.place.database}
         return bool(self._command(sql, parameters=values, use_database=False))
 
-    def _require_columns(self, table: str) -> None:
-        """The table may be of an older version, or somebody else's."""
+    def _columns_of(self, table: str) -> dict[str, str]:
         sql = "SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = {name:String}"
-        found = {row["name"]: row["type"] for row in self.query(sql, name=f"{table}_shipped").to_pylist()}
-        wanted = column_types(table)
-        wrong = [f"{name} {kind}" for name, kind in wanted.items() if found.get(name) != kind]
-        if wrong:
+        return {row["name"]: row["type"] for row in self.query(sql, name=f"{table}_shipped").to_pylist()}
+
+    def _refuse_other_columns(self, table: str) -> None:
+        """The table may be of an older version, or somebody else's."""
+        found = self._columns_of(table)
+        wrong = [f"{name} {kind}" for name, kind in column_types(table).items() if found.get(name) != kind]
+        if found and wrong:
             raise ServerError(
                 f"{self.place}: table {table}_shipped lacks {', '.join(wrong[:3])}: another version made it. Rename it "
                 "(RENAME TABLE …) and run: shijim ship --verify"

@@ -246,9 +246,12 @@ def _held(server: Server, table: str, day: date, segment: _Segment, wanted: Fing
     """What the server holds of the segment; waits where an insert may show later."""
     deadline = time.monotonic() + LATE_SECONDS_MAX * (server.answers_late or server.cluster is not None)
     while True:
-        held = server.fingerprints(table, day, segment.run_id, segment.number)
-        found = held.get((segment.run_id, segment.number), NOTHING)
-        if found == wanted or time.monotonic() >= deadline:
+        for rows in ("shipped", "raw"):  # mostly nothing came twice
+            held = server.fingerprints(table, day, segment.run_id, segment.number, rows)
+            found = held.get((segment.run_id, segment.number), NOTHING)
+            if found == wanted:
+                return found
+        if time.monotonic() >= deadline:
             return found
         time.sleep(0.2)
 
