@@ -61,6 +61,10 @@ class Made:
     gaps: int
     lots_missing: int
 
+    def summary(self) -> str:
+        """One line for a log."""
+        return f"{self.request.symbol}: {len(self.dataset.rows):,} rows, {self.lots_missing:,} lots missing"
+
 
 def recorded_symbols(lake: Lake, day: date) -> list[str]:
     """Every code with a row on the board lane, backfilled ones alone left out: they have no book."""

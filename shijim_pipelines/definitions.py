@@ -20,23 +20,28 @@ import warnings
 
 import dagster as dg
 
-# Partition mappings and single-run backfills are beta in Dagster 1.13; what is used of them is pinned by tests.
-warnings.filterwarnings("ignore", category=dg.BetaWarning)
+# Partition mappings, single-run backfills and partitioned checks may still change after Dagster 1.13, which is why the
+# version is bounded; what is used of them is pinned by tests.
+for unfinished in (dg.BetaWarning, dg.PreviewWarning):
+    warnings.filterwarnings("ignore", category=unfinished)
 
-from shijim_pipelines.daily import market, products, proof, recorded  # noqa: E402
-from shijim_pipelines.daily.jobs import JOBS  # noqa: E402
+from shijim_live.settings import Settings  # noqa: E402
+from shijim_pipelines.daily import jobs, market, products, proof, recorded  # noqa: E402
+from shijim_pipelines.daily.alerts import failure_sensor  # noqa: E402
 from shijim_pipelines.daily.resources import BrokerHistory, Place  # noqa: E402
-from shijim_pipelines.daily.schedules import SCHEDULES  # noqa: E402
-from shijim_pipelines.daily.sensors import SENSORS  # noqa: E402
+from shijim_pipelines.daily.schedules import schedules  # noqa: E402
+from shijim_pipelines.daily.sensors import backlog_sensor, gap_sensor  # noqa: E402
+
+settings = Settings.from_environment()
 
 defs = dg.Definitions(
     assets=[
         recorded.recorded_segments,
+        recorded.ticks_and_books,
+        recorded.fallback_replay,
         market.instruments,
         market.daily_quotes,
         market.universe,
-        recorded.archived,
-        recorded.fallback_replay,
         proof.gaps,
         proof.gap_ledger,
         proof.backfill,
@@ -46,10 +51,14 @@ defs = dg.Definitions(
         products.backtest,
     ],
     asset_checks=[recorded.sound_ticks, recorded.sound_books],
-    jobs=JOBS,
-    schedules=SCHEDULES,
-    sensors=SENSORS,
+    jobs=[jobs.whole_day, jobs.before_the_open, jobs.after_close, jobs.after_night, jobs.ask_again, jobs.ship],
+    schedules=schedules(jobs.before_the_open, jobs.after_close, jobs.after_night),
+    sensors=[
+        gap_sensor(jobs.ask_again, settings.reports_dir, settings.alert_command, settings.alert_webhook),
+        backlog_sensor(jobs.ship, settings.archive_dir, settings.shipped_dir),
+        failure_sensor(settings.alert_command, settings.alert_webhook),
+    ],
     resources={"place": Place(), "broker": BrokerHistory()},
-    # Steps are short and share a lake and caches: a process each would take three times as long.
+    # Steps are short and share an engine and caches: a process for each would take three times as long.
     executor=dg.in_process_executor,
 )

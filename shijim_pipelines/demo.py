@@ -12,6 +12,10 @@ import time
 from datetime import date
 from pathlib import Path
 
+import orjson
+
+from shijim_pipelines.proof import certificate, gap_report
+
 # Written into the folder by the demo itself: only such a folder is ever emptied.
 MARK = ".shijim-demo"
 PROJECT = Path(__file__).parents[1]
@@ -63,3 +67,39 @@ def _step(title: str, command: list[str]) -> None:
     if done.returncode:
         raise DemoFailed(f"{' '.join(command)} ended with exit code {done.returncode}")
     print(f"   ({time.monotonic() - started:.1f} s)", flush=True)
+
+
+COUNTED = (
+    "SELECT code, sum(volume) AS lots, countIf(source = 'backfill') AS backfilled "
+    "FROM ticks WHERE lane = 1 GROUP BY code ORDER BY code"
+)
+
+
+def _summary(folder: Path, day: date, seconds: float) -> str:
+    reports = folder / "reports"
+    found = orjson.loads(certificate.certificate_path(reports, day).read_bytes())["summary"]
+    missing = gap_report.read_report(reports, day).summary()
+    manifests = [orjson.loads(path.read_bytes()) for path in (folder / "archive" / "segments").glob("*.json")]
+    recorded = sum(manifest["records"] for manifest in manifests if manifest["source"] != "backfill")
+    filled = sum(manifest["records"] for manifest in manifests if manifest["source"] == "backfill")
+    lines = [
+        "",
+        f"── {day}: one simulated trading day in {seconds:.0f} s ──",
+        f"recorded      {recorded:,} events, sealed, archived, and read back equal",
+        f"missing       {missing['lots_missing']:,} lots in {missing['gaps']:,} gaps of what was recorded",
+        f"backfilled    {filled:,} trades, each proven on its neighbours",
+        f"certificates  {found['proven']:,} PROVEN, {found['short']:,} SHORT, {found['unprovable']:,} UNPROVABLE",
+        f"files         {folder / 'wal'}  the log: what was received, never changed",
+        f"              {folder / 'archive'}  Parquet, verified against the log",
+        f"              {reports / 'certificates' / f'{day}.json'}  what is proven, and from what",
+        f"              {reports / 'quality' / f'{day}.html'}  a page to open",
+        f"              {folder / 'datasets' / str(day)}  for hftbacktest, with what each of them lacks",
+        "",
+        "what to type next:",
+        "  make ui",
+        "  . .venv/bin/activate",
+        f"  shijim certify --data-dir {folder} --day {day}",
+        f"  shijim gaps --data-dir {folder} --day {day}",
+        f'  shijim query --data-dir {folder} "{COUNTED}"',
+    ]
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Every stage of a trading day, given the settings alone: what `shijim <verb>` and the asset of the same name both call.
+"""Every stage of a trading day, given the settings alone: what `shijim <verb>` and the asset both call.
 
 Not the work, which is in the stages' own files; here stands which folder each of them is given.
 """
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -26,6 +27,9 @@ from shijim_pipelines.proof import audit, backfill, certificate, ledger
 from shijim_pipelines.proof.gap_report import GapReport, read_report, write_report
 from shijim_pipelines.quotes import closing_totals, instruments_of, quotes_of
 from shijim_pipelines.universe import choose_universe, write_universe
+
+if TYPE_CHECKING:
+    from shijim_pipelines.backtests import BacktestResult, Track
 
 
 def history_of(settings: Settings, day: date, defects: frozenset[Defect] = frozenset()) -> History:
@@ -124,6 +128,9 @@ class NotBuilt:
     symbol: str
     reason: str
 
+    def summary(self) -> str:
+        return f"{self.symbol}: not built: {self.reason}"
+
 
 def build_datasets(settings: Settings, requests: Sequence[datasets.Request], now_ns: int
                    ) -> Iterator[datasets.Made | NotBuilt]:  # fmt: skip
@@ -135,3 +142,18 @@ def build_datasets(settings: Settings, requests: Sequence[datasets.Request], now
             yield datasets.make_dataset(request, lake, report, settings.datasets_dir)
         except InvalidDataset as reason:
             yield NotBuilt(request.symbol, str(reason))
+
+
+def backtest_day(settings: Settings, day: date, symbols: Sequence[str]
+                 ) -> Iterator[tuple[str, BacktestResult, Track]]:  # fmt: skip
+    """The quoter on every whole-day dataset of the day, or on those of `symbols`. Raises InvalidDataset."""
+    from shijim_pipelines import backtests  # it imports hftbacktest and numba: two seconds
+
+    folder = settings.datasets_dir / str(day)
+    files = [folder / f"{symbol}.npz" for symbol in symbols] or sorted(folder.glob("*.npz"))
+    whole = [path for path in files if "." not in path.stem and "-" not in path.stem]
+    if not whole:
+        raise InvalidDataset(f"{folder}: no dataset here. Run: shijim dataset --day {day} --symbol S")
+    for path in whole:
+        result, track = backtests.run_tracked(path, path.with_suffix(".meta.json"), backtests.Quoting())
+        yield path.stem, result, track

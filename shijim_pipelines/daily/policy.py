@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
 
 from shijim_pipelines.daily.partitions import trading_days
+
+# Dagster reads the annotation of an asset, and knows the class but not its generic form.
+if TYPE_CHECKING:
+    Result = dg.MaterializeResult[None]
+else:
+    Result = dg.MaterializeResult
 
 OWNERS: Final = ["team:market-data"]
 ONE_RUN: Final = dg.BackfillPolicy.single_run()  # a range of days is one run; assets loop over its keys

@@ -1,7 +1,5 @@
 """What is missing of the day, what of it could be had again, and what is thereby proven."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import dagster as dg
@@ -9,7 +7,7 @@ import dagster as dg
 from shijim_live.broker.history import HistoryUnavailable
 from shijim_pipelines import pictures, stages
 from shijim_pipelines.daily import shown
-from shijim_pipelines.daily.policy import BROKER_HISTORY, STORE, daily_asset
+from shijim_pipelines.daily.policy import BROKER_HISTORY, STORE, Result, daily_asset
 from shijim_pipelines.daily.resources import BrokerHistory, Place, days, now_ns, said_plainly
 from shijim_pipelines.daily.schedules import freshness
 from shijim_pipelines.proof.backfill import describe_backfill
@@ -22,7 +20,7 @@ NOTHING_MISSING = dg.AssetCheckSpec("nothing_missing", asset="gaps", description
 
 
 @daily_asset(GROUP, {"json"}, STORE, deps=["ticks", "books", "daily_quotes"], checks=[NOTHING_MISSING])
-def gaps(context: dg.AssetExecutionContext, place: Place) -> dg.MaterializeResult[None]:
+def gaps(context: dg.AssetExecutionContext, place: Place) -> Result:
     """Every hole in what was recorded: lots, bounds, cause; by volume continuity, sequences, silences and totals."""
     settings = place.settings()
     with said_plainly():
@@ -44,11 +42,11 @@ def gaps(context: dg.AssetExecutionContext, place: Place) -> dg.MaterializeResul
         timeline=shown.picture(pictures.gaps_picture(report), "gaps"),
     )
     check = shown.warning(NOTHING_MISSING.name, said if found else "")
-    return dg.MaterializeResult(metadata=metadata, check_results=[check])
+    return Result(metadata=metadata, check_results=[check])
 
 
 @daily_asset(GROUP, {"json"}, STORE, deps=[gaps])
-def gap_ledger(context: dg.AssetExecutionContext, place: Place) -> dg.MaterializeResult[None]:
+def gap_ledger(context: dg.AssetExecutionContext, place: Place) -> Result:
     """What became of every gap, a line a transition, never rewritten: DETECTED, CLASSIFIED … VERIFIED."""
     settings = place.settings()
     with said_plainly():
@@ -57,14 +55,14 @@ def gap_ledger(context: dg.AssetExecutionContext, place: Place) -> dg.Materializ
     context.log.info(", ".join(f"{count:,} {state}" for state, count in sorted(states.items())) or "no gap")
     paths = [ledger_path(settings.reports_dir, day) for day in days(context)]
     counted = {state.value: states[state] for state in State}
-    return dg.MaterializeResult(metadata=shown.result(len(entries), paths, **counted))
+    return Result(metadata=shown.result(len(entries), paths, **counted))
 
 
 NOTHING_OPEN = dg.AssetCheckSpec("nothing_open", asset="backfill", description="No gap waits for another attempt.")
 
 
 @daily_asset(GROUP, {"shioaji"}, BROKER_HISTORY, deps=[gap_ledger], checks=[NOTHING_OPEN])
-def backfill(context: dg.AssetExecutionContext, place: Place, broker: BrokerHistory) -> dg.MaterializeResult[None]:
+def backfill(context: dg.AssetExecutionContext, place: Place, broker: BrokerHistory) -> Result:
     """Missing trades from the broker's history, each answer proven on what was recorded, as a segment of the log."""
     settings, done, still_open = place.settings(), [], []
     with said_plainly():
@@ -88,14 +86,14 @@ def backfill(context: dg.AssetExecutionContext, place: Place, broker: BrokerHist
                          for one in left),
     )  # fmt: skip
     said = f"{len(still_open):,} gaps wait for another attempt: {codes}" if still_open else ""
-    return dg.MaterializeResult(metadata=metadata, check_results=[shown.warning(NOTHING_OPEN.name, said)])
+    return Result(metadata=metadata, check_results=[shown.warning(NOTHING_OPEN.name, said)])
 
 
 IS_PROVEN = dg.AssetCheckSpec("proven", asset="certificate", description="Every stream of the day is proven complete.")
 
 
 @daily_asset(GROUP, {"json"}, STORE, deps=[backfill, "daily_quotes"], checks=[IS_PROVEN], freshness=freshness())
-def certificate(context: dg.AssetExecutionContext, place: Place) -> dg.MaterializeResult[None]:
+def certificate(context: dg.AssetExecutionContext, place: Place) -> Result:
     """PROVEN, SHORT or UNPROVABLE for every code and session, against the exchange's own totals."""
     settings = place.settings()
     with said_plainly():
@@ -120,5 +118,5 @@ def certificate(context: dg.AssetExecutionContext, place: Place) -> dg.Materiali
         metadata={"worst": shown.table(rows)},
     )
     paths = [certificate_path(settings.reports_dir, day) for day in days(context)]
-    return dg.MaterializeResult(metadata=shown.result(len(made), paths, **counted, worst=shown.table(rows)),
+    return Result(metadata=shown.result(len(made), paths, **counted, worst=shown.table(rows)),
                                 check_results=[check])  # fmt: skip

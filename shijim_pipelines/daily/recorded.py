@@ -1,7 +1,5 @@
 """What was recorded: the log of the live process, its verified copy in the archive, and its way to a server."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Final
 
@@ -12,7 +10,7 @@ from shijim_live.store.lake import Lake
 from shijim_pipelines import archive, pictures, stages
 from shijim_pipelines.daily import shown
 from shijim_pipelines.daily.partitions import trading_days
-from shijim_pipelines.daily.policy import AGAIN, ONE_RUN, OWNERS, STORE, daily_asset
+from shijim_pipelines.daily.policy import AGAIN, ONE_RUN, OWNERS, STORE, Result, daily_asset
 from shijim_pipelines.daily.resources import Place, days, said_plainly
 from shijim_pipelines.invariants import invariants
 
@@ -52,7 +50,7 @@ _TABLES: Final = {
     retry_policy=AGAIN,
     pool=STORE,
 )
-def ticks_and_books(context: dg.AssetExecutionContext, place: Place) -> Iterator[dg.MaterializeResult[None]]:
+def ticks_and_books(context: dg.AssetExecutionContext, place: Place) -> Iterator[Result]:
     """Copies every sealed segment that is not archived yet: one holds several tables, and may hold two days."""
     settings = place.settings()
     with said_plainly():
@@ -70,7 +68,7 @@ def ticks_and_books(context: dg.AssetExecutionContext, place: Place) -> Iterator
     for table in _TABLES:
         rows = sum(published[table].rows for published in found)
         paths = [path for published in found for path in published[table].paths]
-        yield dg.MaterializeResult(table, metadata=shown.result(rows, paths, per_minute=picture))
+        yield Result(table, metadata=shown.result(rows, paths, per_minute=picture))
     if done.failed:
         raise dg.Failure(f"{len(done.failed)} segments could not be archived: {done.failed[0].reason}")
 
@@ -100,7 +98,7 @@ sound_ticks, sound_books = _sound("ticks"), _sound("books")
 
 
 @daily_asset(GROUP, {"clickhouse"}, STORE, deps=["ticks", "books"])
-def fallback_replay(context: dg.AssetExecutionContext, place: Place) -> dg.MaterializeResult[None]:
+def fallback_replay(context: dg.AssetExecutionContext, place: Place) -> Result:
     """Ships what a ClickHouse server has not confirmed, of any day; without a server there is nothing to ship."""
     settings = place.settings()
     with said_plainly():
@@ -108,8 +106,8 @@ def fallback_replay(context: dg.AssetExecutionContext, place: Place) -> dg.Mater
     said = ship.describe(done)
     context.log.info(said)
     if done is None:
-        return dg.MaterializeResult(metadata={"shipped": said})
+        return Result(metadata={"shipped": said})
     if done.failed:
         raise dg.Failure(f"{len(done.failed)} segments could not be shipped: {done.failed[0]}")
-    metadata = {"dagster/row_count": done.rows, "segments": done.segments, "refused": done.refused, "shipped": said}
-    return dg.MaterializeResult(metadata=metadata)
+    metadata = shown.result(done.rows, segments=done.segments, refused=done.refused, shipped=said)
+    return Result(metadata=metadata)

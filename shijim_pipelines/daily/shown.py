@@ -29,7 +29,7 @@ def columns(schema: pa.Schema, meaning: Mapping[str, str] | None = None) -> dict
     return {"dagster/column_schema": dg.TableSchema(found)}
 
 
-def table(rows: Iterable[Mapping[str, Any]]) -> dg.MetadataValue:  # type: ignore[type-arg]
+def table(rows: Iterable[Mapping[str, Any]]) -> dg.MetadataValue:
     """The first rows as a table; what is no number is text."""
     records = [dg.TableRecord({name: _cell(value) for name, value in row.items()}) for row in list(rows)[:ROWS_MAX]]
     if not records:

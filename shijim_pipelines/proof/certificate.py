@@ -333,9 +333,13 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
 
 
+def certificate_path(reports_dir: Path, day: date) -> Path:
+    return reports_dir / "certificates" / f"{day}.json"
+
+
 def write_certificates(made: Certificates, reports_dir: Path) -> Path:
     """`certificates/<day>.json`, whole or not at all; the same certificates give the same bytes."""
-    path = reports_dir / "certificates" / f"{made.trading_day}.json"
+    path = certificate_path(reports_dir, made.trading_day)
     path.parent.mkdir(parents=True, exist_ok=True)
     contents = asdict(made) | {"summary": made.summary()}
     for one in contents["certificates"]:
