@@ -28,6 +28,7 @@ for unfinished in (dg.BetaWarning, dg.PreviewWarning):
 from shijim_live.settings import Settings  # noqa: E402
 from shijim_pipelines.daily import jobs, market, products, proof, recorded  # noqa: E402
 from shijim_pipelines.daily.alerts import failure_sensor  # noqa: E402
+from shijim_pipelines.daily.console import console  # noqa: E402
 from shijim_pipelines.daily.resources import BrokerHistory, Place  # noqa: E402
 from shijim_pipelines.daily.schedules import schedules  # noqa: E402
 from shijim_pipelines.daily.sensors import backlog_sensor, gap_sensor  # noqa: E402
@@ -58,6 +59,7 @@ defs = dg.Definitions(
         backlog_sensor(jobs.ship, settings.archive_dir, settings.shipped_dir),
         failure_sensor(settings.alert_command, settings.alert_webhook),
     ],
+    loggers={"console": console},
     resources={"place": Place(), "broker": BrokerHistory()},
     # Steps are short and share an engine and caches: a process for each would take three times as long.
     executor=dg.in_process_executor,

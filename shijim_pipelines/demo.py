@@ -19,8 +19,8 @@ from shijim_pipelines.proof import certificate, gap_report
 # Written into the folder by the demo itself: only such a folder is ever emptied.
 MARK = ".shijim-demo"
 PROJECT = Path(__file__).parents[1]
-# The console of a run shows the sentences of the assets; the UI has every event.
-QUIET = '{"loggers": {"console": {"config": {"log_level": "INFO"}}}}'
+# A line a sentence of an asset on the terminal; the UI has every event.
+SPOKEN = '{"loggers": {"console": {}}}'
 
 
 class DemoFailed(RuntimeError):
@@ -42,7 +42,7 @@ def run(folder: Path, day: date, seed: int) -> int:
     shutil.copy(PROJECT / "dagster_home" / "dagster.yaml", home)
     _step("3/3 archive to backtest", ["env", f"SHIJIM_DATA_DIR={folder.absolute()}", f"DAGSTER_HOME={home}",
                                       "dg", "launch", "--job", "whole_day", "--partition", str(day),
-                                      "--config-json", QUIET])  # fmt: skip
+                                      "--config-json", SPOKEN])  # fmt: skip
     print(_summary(folder, day, time.monotonic() - started))
     return 0
 
