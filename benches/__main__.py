@@ -7,11 +7,26 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from benches import callback, continuity, dataset, durable, handoff, machine, memory, simulated, size, universe, way
+from benches import (
+    audit,
+    callback,
+    continuity,
+    dataset,
+    durable,
+    handoff,
+    machine,
+    memory,
+    simulated,
+    size,
+    store,
+    universe,
+    way,
+)
 from benches.measure import FULL, QUICK, ROOT, Bench, Row
 
+PARTS = (callback, handoff, durable, way, size, dataset, memory, continuity, audit, simulated, universe, store)
 BENCHES = tuple(
-    module.BENCH for module in (callback, handoff, durable, way, size, dataset, memory, continuity, simulated, universe)
+    module.BENCH for module in PARTS
 )
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEAD = ("what", "ours", "rival or limit", "ratio", "hold", "met?")

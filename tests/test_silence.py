@@ -14,14 +14,15 @@ import pytest
 from made_records import ns, outage, trade, write_log
 from real_data import DATA, needs_data
 
-from shijim_live.calendar import Market, wall_clock
+from shijim_live.calendar import Market, session_bounds, wall_clock
 from shijim_live.events import ABSENT_I64, ABSENT_U32, Book, BrokerClass, Event, Exchange, Kind, Lane, Status, Trade
 from shijim_pipelines.archive import archive_all
 from shijim_pipelines.proof import silence
 from shijim_pipelines.proof.audit import audit_day
-from shijim_pipelines.proof.day_segments import Manifests, outages_of, segments_of
+from shijim_pipelines.proof.day_segments import Manifests, files_of, outages_of, segments_of
 from shijim_pipelines.proof.gap_report import Gap, GapReport
-from shijim_pipelines.proof.volume import Tally
+from shijim_pipelines.proof.row_groups import row_groups
+from shijim_pipelines.proof.volume import judge_files
 
 DAY = date(2026, 4, 9)
 OPEN, CLOSE = ns("2026-04-09 08:45:00"), ns("2026-04-09 13:45:00")
@@ -182,15 +183,14 @@ def test_a_simulated_day_has_no_false_silence_with_totals_or_without(tmp_path, s
     report = audit_day(tmp_path / "archive", tmp_path / "wal", DAY)
     assert silences(report) == [] and report.summary()["lots_missing"]
     known = Manifests(tmp_path / "archive")
-    unproven = {(stream.code, Lane[stream.lane.upper()], stream.session): Tally(futures=not stream.code[0].isdigit())
-                for stream in report.streams}  # fmt: skip
-    over = dict.fromkeys(audit_sessions(), True)
     segments, outages = segments_of(known, DAY)[0], outages_of(known, DAY)
-    assert silence.holes(segments, tmp_path / "archive", DAY, unproven, outages, over) == []
-
-
-def audit_sessions() -> list[tuple[Market, str]]:
-    return [(Market.FUTURES, "night"), (Market.FUTURES, "day"), (Market.STOCK, "day")]
+    files = {table: files_of(segments, tmp_path / "archive", table, DAY) for table in ("ticks", "books")}
+    judged = judge_files(files["ticks"])
+    for tally in judged.tallies.values():
+        tally.judged = 0  # as if its source had no totals
+    over = {(market, bound.session.value): True for market in Market for bound in session_bounds(DAY, market)}
+    books = row_groups("books", files["books"])
+    assert silence.holes("simulated", books, judged, DAY, outages, over) == []
 
 
 REAL = {
