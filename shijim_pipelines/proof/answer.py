@@ -95,10 +95,14 @@ def raw_table(columns: Columns) -> pa.Table:
 
 
 def _array(values: list[Any], name: str) -> pa.Array:
+    """As the type the values have; whole numbers may stand for prices, and nothing is cut off to fit."""
     try:
-        return pa.array(values, pa.type_for_alias(COLUMNS[name]) if name in COLUMNS else None)
+        found = pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
         return pa.array([None if value is None else str(value) for value in values], pa.string())
+    wanted = COLUMNS.get(name, "")
+    empty = pa.types.is_null(found.type)
+    return found.cast(wanted) if (empty and wanted) or (pa.types.is_int64(found.type) and wanted == "double") else found
 
 
 def judged(raw: pa.Table, day: date, market: Market, near_e6: tuple[int, int] | None) -> Answer:

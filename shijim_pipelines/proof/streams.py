@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -68,13 +68,16 @@ def read_streams(lake: Lake, day: date, codes: Iterable[str]) -> Streams:
     """The trades of some codes. Raises LakeError."""
     wanted = ",".join(sorted(set(codes)))
     found = lake.query(_TRADES, day=day, board=int(Lane.BOARD), suspect=int(Flag.SUSPECT), codes=wanted)
-    runs = _labels(found, "run_id")
-    fills = {run: _filled_source(lake.archive_dir, run) for run in runs[0]}
-    sources = _labels(found, "source")
-    own = np.array([fills[run] for run in runs[0]], object)[runs[1]] if found.num_rows else np.zeros(0, object)
-    made = np.array(sources[0], object)[sources[1]] == BACKFILL
-    source = np.where(made, own, np.array(sources[0], object)[sources[1]]) if found.num_rows else own
-    keys = list(zip(*(_texts(found, name) for name in ("code", "session")), source.tolist(), strict=True))
+    runs, sources = _labels(found, "run_id"), _labels(found, "source")
+    made = np.array([name == BACKFILL for name in sources[0]], bool)[sources[1]]
+    own = [sources[0][at] for at in sources[1].tolist()]
+    fills: dict[str, str] = {}
+    for at in np.flatnonzero(made).tolist():
+        run = runs[0][runs[1][at]]
+        if run not in fills:
+            fills[run] = _filled_source(lake.archive_dir, run)
+        own[at] = fills[run]
+    keys = list(zip(_texts(found, "code"), _texts(found, "session"), own, strict=True))
     return Streams(_streams(found, keys, ~made, runs), _streams(found, keys, made, runs))
 
 
@@ -102,8 +105,7 @@ def _streams(
 
 def _filled_source(archive_dir: Path, run: str) -> str:
     manifest = read_manifest(archive_dir, f"{run}-0001")
-    config: dict[str, Any] = manifest["config"] if manifest else {}
-    return str(config.get("fills", ""))
+    return str(((manifest or {}).get("config") or {}).get("fills", ""))
 
 
 def _labels(found: pa.Table, name: str) -> tuple[list[str], NDArray[np.int64]]:
