@@ -199,7 +199,7 @@ def judge(profile: pa.Table, day: date) -> Judgement:
         rule = _RULE_OF[answer["expectation_config"]["meta"]["rule"]]
         if reason := _reason(answer["exception_info"]):
             raise QualityFailed(
-                f"quality of {day}: {rule.name} could not be evaluated ({reason}). Was the profile made by this release?"
+                f"quality of {day}: {rule.name} could not be evaluated ({reason}). Is the profile of this release?"
             )
         failures = []
         for place in answer["result"].get("unexpected_index_list") or ():
