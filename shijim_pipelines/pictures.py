@@ -230,7 +230,8 @@ def _draw_gaps(axes: Axes, span: Span, gaps: Iterable[Gap], place: dict[str, int
             continue
         begin, end = clock(np.array([begin_ns, end_ns]))
         if gap.gap_type == "outage":
-            axes.axvspan(begin, end, color=ORANGE, alpha=0.25, linewidth=0)
+            # With an edge: seconds of a day are narrower than a dot.
+            axes.axvspan(begin, end, color=ORANGE, alpha=0.25, linewidth=0.8)
         elif gap.symbol in place:
             y, color = place[gap.symbol], _CAUSES.get(gap.cause, GREY)
             axes.plot([begin, end], [y, y], color=color, linewidth=4 if gap.lots else 1.2, solid_capstyle="butt")

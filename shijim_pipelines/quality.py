@@ -197,8 +197,10 @@ def judge(profile: pa.Table, day: date) -> Judgement:
     findings = []
     for answer in answers:
         rule = _RULE_OF[answer["expectation_config"]["meta"]["rule"]]
-        if _raised(answer["exception_info"]):
-            raise QualityFailed(f"quality of {day}: {rule.name} could not be evaluated: {answer['exception_info']}")
+        if reason := _reason(answer["exception_info"]):
+            raise QualityFailed(
+                f"quality of {day}: {rule.name} could not be evaluated ({reason}). Is the profile of this release?"
+            )
         failures = []
         for place in answer["result"].get("unexpected_index_list") or ():
             code, session, source = (str(place[name]) for name in KEY)
@@ -212,11 +214,11 @@ def judge(profile: pa.Table, day: date) -> Judgement:
 _RULE_OF: Final = {rule.name: rule for rule in (*RULES, SILENCE_RULE, ROWS_RULE)}
 
 
-def _raised(info: Mapping[str, Any]) -> bool:
-    """Whether an evaluation ended in an exception: told once, or once for each metric it needed."""
-    return any(
-        part.get("raised_exception", False) if isinstance(part, Mapping) else part is True for part in info.values()
-    )
+def _reason(info: Mapping[str, Any]) -> str:
+    """Why an evaluation ended in an exception, "" where it did not: told once, or once for each metric it needed."""
+    parts = [info, *(part for part in info.values() if isinstance(part, Mapping))]
+    raised = [part for part in parts if part.get("raised_exception") is True]
+    return " ".join(str(raised[0].get("exception_message")).split()) if raised else ""
 
 
 def _frame(profile: pa.Table) -> pd.DataFrame:
