@@ -7,11 +7,12 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from benches import callback, continuity, dataset, durable, handoff, machine, memory, simulated, size, way
+from benches import callback, clickhouse, continuity, dataset, durable, handoff, machine, memory, simulated, size, way
 from benches.measure import FULL, QUICK, ROOT, Bench, Row
 
 BENCHES = tuple(
-    module.BENCH for module in (callback, handoff, durable, way, size, dataset, memory, continuity, simulated)
+    module.BENCH
+    for module in (callback, handoff, durable, way, size, dataset, memory, continuity, simulated, clickhouse)
 )
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEAD = ("what", "ours", "rival or limit", "ratio", "hold", "met?")
