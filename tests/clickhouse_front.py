@@ -35,6 +35,7 @@ INTERFACE = {
 INSERT = re.compile(rb"\s*(INSERT\s+INTO\s+.*?)\s*FORMAT\s+(\w+)\s*?(?:\n|$)", re.IGNORECASE | re.DOTALL)
 STATUS = {60: 404, 81: 404, 62: 400, 47: 400, 516: 403, 497: 403, 159: 408}
 AUTHENTICATION_FAILED, UNKNOWN = 516, 1001
+GATHERING_SECONDS = 0.5
 
 
 class Refusal(Exception):
@@ -128,7 +129,7 @@ class Exchange(BaseHTTPRequestHandler):
         try:
             self._require_login(given)
             with self._session(given, read_only) as session:
-                answer, headers = self._insert(session, inserts, statement) if inserts else self._query(
+                answer, headers = self._insert(session, inserts, statement, given) if inserts else self._query(
                     session, statement.decode(), given)  # fmt: skip
         except Refusal as refusal:
             text = f"Code: {refusal.code}. DB::Exception: {refusal} (version {self.server.version} (official build))\n"
@@ -177,7 +178,18 @@ class Exchange(BaseHTTPRequestHandler):
         shape = {"X-ClickHouse-Format": named[1] if named else "TabSeparated"} if selects else {}
         return answer, shape | {"X-ClickHouse-Summary": json.dumps({"read_rows": "0", "written_rows": "0"})}
 
-    def _insert(self, session: Any, inserts: re.Match[bytes], statement: bytes) -> tuple[bytes, dict[str, str]]:
+    def _insert_later(self, given: dict[str, str], inserts: re.Match[bytes], statement: bytes) -> None:
+        with self._session(given, read_only=False) as session:
+            self._insert(session, inserts, statement, given)
+
+    def _insert(
+        self, session: Any, inserts: re.Match[bytes], statement: bytes, given: dict[str, str]
+    ) -> tuple[bytes, dict[str, str]]:
+        if given.get("async_insert") == "1" and given.get("wait_for_async_insert") == "0":
+            # As a server gathers inserts: confirmed now, written later. The engine here has no queue of its own.
+            later = {name: value for name, value in given.items() if "async" not in name}
+            threading.Timer(GATHERING_SECONDS, self._insert_later, (later, inserts, statement)).start()
+            return b"", {}
         # The engine's streaming insert says nothing of a CONSTRAINT that was violated: rows come from a file in memory.
         with tempfile.NamedTemporaryFile(dir="/dev/shm", suffix=".rows") as rows:
             rows.write(statement[inserts.end() :])

@@ -285,7 +285,7 @@ def test_a_shipper_killed_in_mid_segment_and_a_server_killed_under_it_lose_and_r
     day = Place(tmp_path, own, "killed", recorded)
     day.shipped_dir = settings_of(day).shipped_dir or tmp_path
     day.server().create()
-    for killed, inserts in enumerate((1, 3, 4, 6)):
+    for killed, inserts in enumerate((1, 12, 20, 30)):
         wanted = own.trouble(slow_ms=20)["inserts"] + inserts
         process = shipper(own.dsn("killed"), tmp_path, recorded)
         while own.trouble()["inserts"] < wanted:
@@ -414,7 +414,9 @@ def test_a_damaged_file_is_not_shipped_and_keeps_no_other_from_it(place: Place) 
 
 
 def test_an_insert_that_is_gathered_counts_when_its_rows_are_there(place: Place) -> None:
+    started = time.monotonic()
     assert place.ship(async_insert=True, async_wait=False).rows == 10
+    assert time.monotonic() - started > 1, "two inserts, and each is written half a second after its answer"
     place.require_equal_to_the_lake()
 
 
@@ -455,3 +457,16 @@ def test_without_a_server_there_is_nothing_to_ship(tmp_path: Path) -> None:
     settings = Settings.load({}, tmp_path)
     assert (Server.of(settings), settings.shipped_dir) == (None, None)
     assert "lake mode" in describe(None)
+
+
+def test_every_database_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    places = (
+        "http://a:8123/x",
+        "http://a:8123/y",
+        "http://a:8124/x",
+        "http://b:8123/x",
+        "http://user:word@[::1]:8123/x",
+    )
+    found = [Settings.load({"CLICKHOUSE_DSN": dsn}, tmp_path).shipped_dir for dsn in places]
+    assert len(set(found)) == len(places)
+    assert found[-1] == tmp_path / "data" / "shipped" / "__1-8123-x"
