@@ -6,6 +6,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 import dagster as dg
+import made_records
 import orjson
 import pytest
 
@@ -456,3 +457,53 @@ def test_after_a_run_that_shipped_something_the_next_is_asked_for_at_once(replay
     replay.confirm(1)
     replay.archive(2)
     assert len(replay.tick()[0]) == 1
+
+
+# What was recorded
+
+
+Told = dict[str, dict[str, int]]
+
+
+def recorded(instance: dg.DagsterInstance, wal_dir: Path, cursor: str | None = None) -> tuple[Told, str]:
+    """Trading day → what is told of it, and the cursor."""
+    with dg.build_sensor_context(instance, cursor=cursor) as context:
+        answer = sensors.recorded_sensor("recorded_segments", wal_dir).evaluate_tick(context)
+    told = {}
+    for event in answer.asset_events:
+        assert isinstance(event, dg.AssetMaterialization)
+        assert event.asset_key == dg.AssetKey("recorded_segments")
+        told[str(event.partition)] = {name: int(str(value.value)) for name, value in event.metadata.items()}
+    assert told or answer.skip_message == f"nothing new was sealed in {wal_dir}"
+    return told, answer.cursor or ""
+
+
+def test_what_is_sealed_is_told_once_by_the_trading_day_it_belongs_to(tmp_path: Path) -> None:
+    wal_dir = tmp_path / "wal"
+    friday_night = made_records.trades("TXFD6", "2026-04-10 15:00:00", [1, 2, 3])
+    monday = made_records.trades("TXFD6", "2026-04-13 08:45:00", [1, 2])
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        assert recorded(instance, wal_dir)[0] == {}
+        made_records.write_log(wal_dir, friday_night, "a" * 16)
+        told, cursor = recorded(instance, wal_dir)
+        assert {day: counts["events"] for day, counts in told.items()} == {"2026-04-13": 3}
+        assert recorded(instance, wal_dir, cursor)[0] == {}
+        made_records.write_log(wal_dir, monday, "b" * 16)
+        told, cursor = recorded(instance, wal_dir, cursor)
+        assert told["2026-04-13"]["events"] == 5, "the night before is a part of the day"
+        assert told["2026-04-13"]["segments"] == 2
+        assert told["2026-04-13"]["unreadable"] == 0
+        assert told["2026-04-13"]["bytes"] == sum(path.stat().st_size for path in wal_dir.rglob("*.wal"))
+
+
+def test_a_segment_that_is_written_is_not_told_and_one_that_cannot_be_read_is_counted(tmp_path: Path) -> None:
+    wal_dir = tmp_path / "wal"
+    (path,) = made_records.write_log(wal_dir, made_records.trades("TXFD6", "2026-04-09 09:00:00", [1, 2]), "a" * 16)
+    (wal_dir / "import-of-something").mkdir()
+    whole = path.read_bytes()
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        path.write_bytes(whole[:-100])
+        assert recorded(instance, wal_dir)[0] == {}
+        path.write_bytes(b"nonsense" * 100)
+        told, _ = recorded(instance, wal_dir, "[]")
+    assert told == {"2026-04-09": {"segments": 0, "events": 0, "bytes": 0, "unreadable": 1}}

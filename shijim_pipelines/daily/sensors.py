@@ -1,7 +1,8 @@
 """What starts a run between the schedules: gaps that may still be filled, and segments no server has confirmed.
 
-Sensors read files and the instance's own runs, never a store. Attempts are counted from the runs: whoever deletes a
-cursor makes a sensor look again at everything, but not try again what was tried.
+A third one starts nothing, and tells the catalogue what was recorded. Sensors read files and the instance's own runs,
+never a store. Attempts are counted from the runs: whoever deletes a cursor makes a sensor look again at everything, but
+not try again what was tried.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import dagster as dg
 import orjson
 
 from shijim_live import calendar
-from shijim_live.calendar import SECOND_NS, to_exchange_ns, wall_clock
+from shijim_live.calendar import SECOND_NS, Session, to_exchange_ns, wall_clock
+from shijim_live.record import wal
 from shijim_live.settings import Secret
 from shijim_live.store.confirmations import unconfirmed
 from shijim_pipelines.daily.alerts import Alert, alert_now, tell
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
 GAPS: Final = "gap_sensor"
 BACKLOG: Final = "backlog_sensor"
+RECORDED: Final = "recorded_sensor"
 
 GAPS_TAG: Final = "shijim/gaps"  # which gaps an attempt was for: a digest of their ids
 ATTEMPT_TAG: Final = "shijim/attempt"
@@ -50,12 +53,16 @@ SEGMENTS_TAG: Final = "shijim/segments"  # what waited when a replay was asked f
 
 GAPS_SECONDS: Final = 60  # minimum interval of the gap sensor
 BACKLOG_SECONDS: Final = 300
+RECORDED_SECONDS: Final = 300
 
 ATTEMPTS_MAX: Final = 3  # at the same gaps
 DAY_ATTEMPTS_MAX: Final = 12  # at one day, however much each of them fills
 FIRST_PAUSE_NS: Final = 15 * 60 * SECOND_NS
 REQUESTS_MAX: Final = 5  # in one evaluation; the rest waits for the next
 DAYS_MAX: Final = 50  # looked into in one evaluation, newest first
+
+RECENT_SLOTS: Final = 3  # of the log that are looked into every time; two of them may be written at an edge
+SLOTS_MAX: Final = 40  # in one evaluation, after a lost cursor
 
 # The broker's budget is new at 08:00 of a trading day; the last attempt is made with a full one.
 _BUDGET_RESET: Final = timedelta(hours=8, minutes=5)
@@ -332,3 +339,74 @@ def _replay_due_ns(records: Sequence[dg.RunRecord], segments: str) -> int:
         return 0
     pause_ns = min(BACKLOG_SECONDS * SECOND_NS << (useless - 1), _REPLAY_PAUSE_NS_MAX)
     return _ended_ns(records[0]) + pause_ns
+
+
+# What the recorder sealed
+
+
+def recorded_sensor(asset_key: str, wal_dir: Path) -> dg.SensorDefinition:
+    """Reports the external asset of sealed segments, by trading day: a recorder that stopped makes it stale.
+
+    A slot that is older than the newest RECENT_SLOTS is not read again: nothing is sealed in it any more.
+    """
+
+    @dg.sensor(
+        name=RECORDED,
+        minimum_interval_seconds=RECORDED_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Tells the catalogue what the recorders have sealed, every five minutes at most.",
+    )
+    def evaluate(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        calendar.refresh()
+        slots = sorted((path.name for path in wal_dir.glob("????-??-??-*") if _slot_day(path.name)), reverse=True)
+        known = _slots_of(context.cursor)
+        changed = set()
+        for slot in [name for at, name in enumerate(slots) if at < RECENT_SLOTS or name not in known][:SLOTS_MAX]:
+            found = _sealed(wal_dir / slot)
+            if found != known.get(slot) and any(found):
+                known[slot] = found
+                changed.add(_slot_day(slot))
+        events = [_materialization(asset_key, str(day), known) for day in sorted(filter(None, changed))]
+        cursor = orjson.dumps({slot: known[slot] for slot in slots if slot in known}).decode()
+        reason = None if events else dg.SkipReason(f"nothing new was sealed in {wal_dir}")
+        return dg.SensorResult(asset_events=events, skip_reason=reason, cursor=cursor)
+
+    return evaluate
+
+
+def _slots_of(cursor: str | None) -> dict[str, list[int]]:
+    try:
+        return {str(slot): [int(each) for each in counts] for slot, counts in orjson.loads(cursor or "{}").items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _slot_day(slot: str) -> date | None:
+    """The trading day a slot of the log belongs to; None for a folder that is no slot."""
+    try:
+        return calendar.window_trading_day(date.fromisoformat(slot[:10]), Session(slot[11:]))
+    except ValueError:
+        return None
+
+
+def _sealed(slot: Path) -> list[int]:
+    """[segments, events, bytes, segments that cannot be read], of what is sealed."""
+    counts = [0, 0, 0, 0]
+    for path in slot.glob("*.wal"):
+        try:
+            footer = wal.footer(path)
+        except wal.WalError:
+            counts[3] += 1
+            continue
+        if footer is not None:
+            found = (1, int(str(footer["records"])), path.stat().st_size)
+            counts[:3] = (known + more for known, more in zip(counts, found, strict=False))
+    return counts
+
+
+def _materialization(asset_key: str, day: str, slots: Mapping[str, Sequence[int]]) -> dg.AssetMaterialization:
+    """Totals of all slots of a day, the night before among them."""
+    mine = [counts for slot, counts in slots.items() if str(_slot_day(slot)) == day]
+    names = ("segments", "events", "bytes", "unreadable")
+    totals = {name: sum(counts[at] for counts in mine) for at, name in enumerate(names)}
+    return dg.AssetMaterialization(asset_key, partition=day, metadata=totals)
