@@ -10,6 +10,7 @@ from pathlib import Path
 from benches import (
     audit,
     callback,
+    clickhouse,
     continuity,
     dataset,
     durable,
@@ -18,16 +19,13 @@ from benches import (
     memory,
     simulated,
     size,
-    store,
     universe,
     way,
 )
 from benches.measure import FULL, QUICK, ROOT, Bench, Row
 
-PARTS = (callback, handoff, durable, way, size, dataset, memory, continuity, audit, simulated, universe, store)
-BENCHES = tuple(
-    module.BENCH for module in PARTS
-)
+PARTS = (callback, handoff, durable, way, size, dataset, memory, continuity, audit, simulated, universe, clickhouse)
+BENCHES = tuple(part.BENCH for part in PARTS)
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEAD = ("what", "ours", "rival or limit", "ratio", "hold", "met?")
 

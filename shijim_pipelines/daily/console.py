@@ -1,4 +1,4 @@
-"""How a run speaks to a terminal and a journal: a line is the time, the asset, and its sentence. The UI has the rest."""
+"""How a run speaks to a terminal and a journal: the time, the asset, and its sentence. The UI has the rest."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ _BEFORE_THE_OPEN: Final = dg.AssetSelection.assets("instruments", "universe")
 _BUILT: Final = dg.AssetSelection.assets("quality", "hft_dataset", "backtest")
 
 # A line a sentence on the terminal and in the journal (daily/console.py).
-_SPOKEN: Final = {"loggers": {"console": {"config": {}}}}
+_SPOKEN: Final[dict[str, object]] = {"loggers": {"console": {"config": {}}}}
 
 whole_day = dg.define_asset_job(
     "whole_day", _ALL, config=_SPOKEN, description="Everything of one trading day, in order."
