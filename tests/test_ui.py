@@ -21,10 +21,13 @@ import orjson
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from shijim_pipelines.proof.ledger import give_up
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 DAY = date(2026, 4, 9)
-SHORT_DAY = date(2026, 4, 14)  # its history lies
+SHORT_DAY = date(2026, 4, 14)  # its history lied, and its gaps were given up
+OPEN_DAY = date(2026, 4, 15)  # audited, its gaps are open
 EVENTS = 20_000
 START_SECONDS_MAX = 90
 RUN_SECONDS_MAX = 120
@@ -41,7 +44,7 @@ def run(*command: str, environment: dict[str, str]) -> None:
 
 
 class Project:
-    """Two simulated days taken through the chain, and the UI on them."""
+    """Three simulated days: one taken through the chain, one that stays short, one with open gaps."""
 
     def __init__(self, folder: Path) -> None:
         self.data = folder / "data"
@@ -49,27 +52,26 @@ class Project:
         home.mkdir()
         shutil.copy(ROOT / "dagster_home" / "dagster.yaml", home)
         self.environment = os.environ | {"SHIJIM_DATA_DIR": str(self.data), "DAGSTER_HOME": str(home)}
-        for day in (DAY, SHORT_DAY):
+        for day in (DAY, SHORT_DAY, OPEN_DAY):
             run("shijim-live", "record", "--broker", "simulated", "--day", str(day), "--events", str(EVENTS),
                 "--metrics-port", "0", environment=self.environment)  # fmt: skip
-        self.launch(DAY, {})
-        self.launch(SHORT_DAY, {"resources": {"broker": {"config": {"defects": ["partial"]}}}})
+        self.launch("after_close", DAY, {})
+        self.launch("after_night", SHORT_DAY, {"resources": {"broker": {"config": {"defects": ["wrong_day"]}}}})
+        give_up(self.data / "reports", SHORT_DAY, "rehearsal", "test", time.time_ns())
+        for verb in ("quotes", "audit", "gaps"):
+            run("shijim", verb, "--day", str(OPEN_DAY), environment=self.environment)
         self.port = free_port()
 
-    def launch(self, day: date, config: dict[str, object]) -> None:
-        run("dg", "launch", "--job", "whole_day", "--partition", str(day), "--config-json",
-            orjson.dumps(config).decode(), environment=self.environment)  # fmt: skip
+    def launch(self, job: str, day: date, config: dict[str, object]) -> None:
+        run("dg", "launch", "--job", job, "--partition", str(day), "--config-json", orjson.dumps(config).decode(),
+            environment=self.environment)  # fmt: skip
+
+    def certificates(self, day: date) -> list[dict[str, object]]:
+        path = self.data / "reports" / "certificates" / f"{day}.json"
+        return list(orjson.loads(path.read_bytes())["certificates"]) if path.exists() else []
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}/{path}"
-
-    def ask(self, query: str) -> dict[str, object]:
-        request = urllib.request.Request(
-            self.url("graphql"), orjson.dumps({"query": query}), {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            found: dict[str, object] = orjson.loads(answer.read())["data"]
-            return found
 
 
 def free_port() -> int:
@@ -148,3 +150,46 @@ def test_the_lineage_leads_from_the_recorded_segments_to_the_backtest(
     picture = Path(kept) if kept else tmp_path / "lineage.png"
     page.screenshot(path=picture)
     assert picture.stat().st_size > 50_000
+
+
+def test_a_partition_is_materialised_from_a_click(project: Project, page: Page) -> None:
+    report = project.data / "reports" / "gaps" / f"{DAY}.json"
+    before = report.read_bytes()
+    report.unlink()
+    page.goto(project.url("assets/gaps?view=partitions"))
+    page.get_by_role("button", name="Materialize").first.click(timeout=30_000)
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("Show all partitions").click(timeout=30_000)
+    chosen = dialog.locator("input[type=text]").first
+    chosen.fill(str(DAY))
+    chosen.press("Enter")
+    dialog.get_by_role("button", name="Launch").click(timeout=30_000)
+    deadline = time.monotonic() + RUN_SECONDS_MAX
+    while not report.exists():
+        assert time.monotonic() < deadline, "the run that was clicked has written nothing"
+        time.sleep(0.5)
+    assert report.read_bytes() == before, "the same log gives the same report"
+
+
+def test_a_failing_check_is_red_and_names_the_symbol(project: Project, page: Page) -> None:
+    short = next(one for one in project.certificates(SHORT_DAY) if one["verdict"] == "SHORT")
+    page.goto(project.url("assets/certificate?view=checks&checkDetail=proven"))
+    expect(page.get_by_text(f"SHORT {short['code']}").first).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("Failed").first).to_be_visible(timeout=30_000)
+
+
+def test_the_daemon_fills_open_gaps_by_itself(project: Project) -> None:
+    deadline = time.monotonic() + RUN_SECONDS_MAX
+    while not project.certificates(OPEN_DAY):
+        assert time.monotonic() < deadline, "the gap sensor has asked for no run, or it has not ended"
+        time.sleep(0.5)
+    assert {one["verdict"] for one in project.certificates(OPEN_DAY)} == {"PROVEN"}
+
+
+def test_the_quality_report_opens_without_a_network(project: Project, page: Page) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((project.data / "reports" / "quality" / f"{DAY}.html").as_uri())
+    expect(page.get_by_text("TXFD6").first).to_be_visible()
+    assert str(DAY) in page.title()
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []

@@ -1,14 +1,18 @@
-"""How a run speaks to a terminal and a journal: the time, the asset, and its sentence. The UI has the rest."""
+"""How a run speaks to a terminal and a journal: Taipei's time, the asset, its sentence. The UI has the rest."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from datetime import datetime
 from typing import Final
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-_SHORT: Final = "%H:%M:%S"
+from shijim_pipelines.daily.partitions import TIMEZONE
+
+_TAIPEI: Final = ZoneInfo(TIMEZONE)
 
 
 class _Line(logging.Formatter):
@@ -17,7 +21,8 @@ class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         meta = getattr(record, "dagster_meta", {})
         text = str(meta.get("orig_message") or record.getMessage())
-        return f"{self.formatTime(record, _SHORT)} {meta.get('step_key') or meta.get('job_name') or '':<15} {text}"
+        clock = datetime.fromtimestamp(record.created, _TAIPEI)
+        return f"{clock:%H:%M:%S} {meta.get('step_key') or meta.get('job_name') or '':<15} {text}"
 
 
 @dg.logger(

@@ -1,0 +1,248 @@
+"""The Dagster project as it is deployed: definitions, the whole chain of a day, and what it says when it cannot go on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+import orjson
+import pytest
+from real_data import DATA, needs_data
+
+from shijim_live.calendar import next_trading_day
+from shijim_pipelines.definitions import defs
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+DAY = date(2026, 4, 9)
+EVENTS = 20_000
+ASSETS = {
+    "ticks", "books", "fallback_replay", "instruments", "daily_quotes", "universe", "gaps", "gap_ledger", "backfill",
+    "certificate", "quality", "hft_dataset", "backtest",
+}  # fmt: skip
+
+
+def record(folder: Path, day: date = DAY, seed: int = 1) -> None:
+    command = ["shijim-live", "record", "--broker", "simulated", "--day", str(day), "--seed", str(seed)]
+    command += ["--events", str(EVENTS), "--metrics-port", "0", "--quiet", "--data-dir", str(folder)]
+    subprocess.run([str(BIN / command[0]), *command[1:]], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test() as made:
+        yield made
+
+
+def launch(
+    folder: Path,
+    instance: dg.DagsterInstance,
+    job: str = "whole_day",
+    day: date | str = DAY,
+    resources: Mapping[str, object] | None = None,
+) -> dg.ExecuteInProcessResult:
+    place = {"place": {"config": {"data_dir": str(folder)}}}
+    return defs.resolve_job_def(job).execute_in_process(
+        partition_key=str(day),
+        instance=instance,
+        run_config={"resources": place | dict(resources or {})},
+        raise_on_error=False,
+    )
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    """What the first failed step of a run says."""
+    assert not result.success
+    failed = next(event for event in result.all_events if event.is_step_failure)
+    return str(failed.event_specific_data.error_display_string)  # type: ignore[union-attr]
+
+
+def published(folder: Path) -> dict[str, str]:
+    """Every file that a chain leaves behind, but the ledger, whose lines have times, and the quota's account."""
+    kept = ("archive", "reports", "datasets", "universe", "market")
+    files = [path for name in kept for path in sorted((folder / name).rglob("*")) if path.is_file()]
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if "ledger" not in path.parts and not path.name.startswith("quota")
+    }
+
+
+def test_dg_finds_nothing_wrong_with_the_definitions_and_nothing_deprecated() -> None:
+    environment = os.environ | {"PYTHONWARNINGS": "default"}
+    done = subprocess.run(
+        [str(BIN / "dg"), "check", "defs"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert "All definitions loaded successfully." in said
+    ours = [line for line in said.splitlines() if "eprecat" in line and "shijim" in line]
+    assert ours == []
+    assert "SupersessionWarning" not in said
+
+
+def test_loading_the_definitions_imports_no_heavy_package() -> None:
+    heavy = ("great_expectations", "chdb", "pandas", "matplotlib", "hftbacktest", "numba", "clickhouse_connect")
+    code = f"import sys, shijim_pipelines.definitions; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_asset_is_described_owned_and_grouped() -> None:
+    graph = defs.resolve_asset_graph()
+    assert {key.to_user_string() for key in graph.materializable_asset_keys} == ASSETS
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        assert node.description and node.owners and node.group_name != "default" and node.kinds, key
+        assert node.partitions_def is not None, key
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dg.ExecuteInProcessResult]]:
+    folder = tmp_path_factory.mktemp("chain")
+    record(folder)
+    with dg.instance_for_test() as instance:
+        yield folder, launch(folder, instance, "after_close")
+
+
+def test_the_chain_of_a_recorded_day_ends_with_certificates_and_backtests(
+    chain: tuple[Path, dg.ExecuteInProcessResult],
+) -> None:
+    folder, result = chain
+    assert result.success
+    done = {event.asset_key.to_user_string() for event in result.get_asset_materialization_events() if event.asset_key}
+    assert done == ASSETS - {"instruments", "universe"}
+    certificates = orjson.loads((folder / "reports" / "certificates" / f"{DAY}.json").read_bytes())
+    assert certificates["summary"]["proven"] == len(certificates["certificates"]) == 18
+    checks = {(one.asset_key.to_user_string(), one.check_name): one for one in result.get_asset_check_evaluations()}
+    assert checks["ticks", "sound"].passed and checks["books", "sound"].passed and checks["certificate", "proven"].passed
+    assert not checks["gaps", "nothing_missing"].passed
+    assert checks["gaps", "nothing_missing"].severity is dg.AssetCheckSeverity.WARN
+
+
+def test_every_materialisation_shows_rows_and_what_a_person_wants_to_see(
+    chain: tuple[Path, dg.ExecuteInProcessResult],
+) -> None:
+    shown = {
+        event.asset_key.to_user_string(): event.materialization.metadata
+        for event in chain[1].get_asset_materialization_events()
+        if event.asset_key
+    }
+    for asset, metadata in shown.items():
+        if asset != "fallback_replay":
+            assert "dagster/row_count" in metadata, asset
+    pictures = {("ticks", "per_minute"), ("gaps", "timeline"), ("backtest", "busiest")}
+    for asset, name in pictures:
+        assert "data:image/png;base64," in str(shown[asset][name].value)
+    for asset, name in {("certificate", "worst"), ("daily_quotes", "largest"), ("quality", "profile")}:
+        assert isinstance(shown[asset][name], dg.TableMetadataValue), asset
+    assert "nothing to ship, lake mode" in str(shown["fallback_replay"]["shipped"].value)
+
+
+def test_a_second_run_changes_no_byte(
+    chain: tuple[Path, dg.ExecuteInProcessResult], instance: dg.DagsterInstance
+) -> None:
+    folder = chain[0]
+    before = published(folder)
+    assert launch(folder, instance, "after_close").success
+    assert published(folder) == before
+
+
+def test_a_killed_run_leaves_nothing_half_published_and_the_next_converges(
+    chain: tuple[Path, dg.ExecuteInProcessResult], tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    """Killed when the backfill has written its segment: the worst moment, between the log and what is said of it."""
+    folder, home = tmp_path / "data", tmp_path / "home"
+    home.mkdir()
+    shutil.copytree(chain[0] / "wal", folder / "wal", ignore=shutil.ignore_patterns("backfill-*"))
+    environment = os.environ | {"DAGSTER_HOME": str(home), "SHIJIM_DATA_DIR": str(folder)}
+    command = [str(BIN / "dg"), "launch", "--job", "after_close", "--partition", str(DAY)]
+    run = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list((folder / "wal").glob("backfill-*")):
+        assert run.poll() is None, "the run ended before it was killed"
+        time.sleep(0.005)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert launch(folder, instance, "after_close").success
+    assert published(folder) == published(chain[0])
+
+
+@pytest.mark.parametrize(
+    ("day", "said"),
+    [
+        (DAY, "no such file or folder. Record something first"),
+        (next_trading_day(date.today()), "no such file or folder. Record something first"),  # noqa: DTZ011 - any day to come
+    ],
+)
+def test_a_day_without_data_is_a_failure_that_says_so(
+    tmp_path: Path, instance: dg.DagsterInstance, day: date, said: str
+) -> None:
+    result = launch(tmp_path, instance, "after_close", day)
+    assert said in failure(result)
+    assert not list(result.get_asset_materialization_events())
+
+
+def test_a_day_of_which_nothing_was_recorded_is_no_quiet_market(
+    chain: tuple[Path, dg.ExecuteInProcessResult], instance: dg.DagsterInstance
+) -> None:
+    result = launch(chain[0], instance, "after_close", date(2026, 4, 13))
+    assert "nothing was recorded of trading day 2026-04-13" in failure(result)
+    assert not list(result.get_asset_materialization_events())
+
+
+def test_a_closed_day_is_no_partition(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    with pytest.raises(dg.DagsterUnknownPartitionError):
+        launch(tmp_path, instance, "after_close", "2026-04-11")
+
+
+def test_a_report_edited_by_hand_stops_the_ledger_in_words(
+    chain: tuple[Path, dg.ExecuteInProcessResult], tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(chain[0], folder)
+    report = folder / "reports" / "gaps" / f"{DAY}.json"
+    report.write_bytes(report.read_bytes().replace(b'"lots": ', b'"lots": 1', 1))
+    result = launch(folder, instance, "ask_again")
+    said = failure(result)
+    assert str(report) in said and "shijim audit" in said
+    assert not list(result.get_asset_materialization_events())
+
+
+def test_a_history_that_lies_ends_red_and_names_who_is_short(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    record(tmp_path, seed=2)
+    result = launch(tmp_path, instance, "after_night", resources={"broker": {"config": {"defects": ["wrong_day"]}}})
+    assert result.success, "the chain itself goes on"
+    checks = {one.check_name: one for one in result.get_asset_check_evaluations()}
+    assert not checks["proven"].passed and checks["proven"].severity is dg.AssetCheckSeverity.ERROR
+    assert "SHORT TXFD6" in (checks["proven"].description or "")
+    assert not checks["nothing_open"].passed
+    assert not list((tmp_path / "wal").glob("backfill-*")), "a history that lies fills nothing"
+
+
+@needs_data
+def test_the_hole_of_a_real_day_is_found_and_nothing_else_is_called_one(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    files = [str(DATA / "txf_l5" / f"TXFD6_2026-04-{day:02}.parquet") for day in (9, 10)]
+    subprocess.run([str(BIN / "shijim"), "import", *files, "--data-dir", str(tmp_path)], check=True)
+    result = launch(tmp_path, instance, "after_close", date(2026, 4, 10))
+    assert result.success
+    report = orjson.loads((tmp_path / "reports" / "gaps" / "2026-04-10.json").read_bytes())
+    holes = [gap for gap in report["gaps"] if gap["cause"] not in ("early_stop", "late_start")]
+    [hole] = holes
+    assert hole["gap_type"] == "silence" and hole["symbol"] == "TXFD6"
+    seconds = (hole["end_ns"] - hole["start_ns"]) / 1e9
+    assert 743 < seconds < 745
+    certificates = orjson.loads((tmp_path / "reports" / "certificates" / "2026-04-10.json").read_bytes())
+    assert {one["verdict"] for one in certificates["certificates"]} == {"UNPROVABLE"}
+    checks = {one.check_name: one.passed for one in result.get_asset_check_evaluations()}
+    assert checks["proven"] is False and checks["totals_known"] is False
