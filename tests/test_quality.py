@@ -124,6 +124,12 @@ ROWS: dict[str, tuple[list[Trade | Book], set[str]]] = {
     "1218": (changed("1218", Book, with_fields(ask_price_e6=(EMPTY_PRICE_E6,) * 5, ask_volume=(0,) * 5), 5),
              {"two_sided_books"}),
     "1219": (changed("1219", Trade, with_fields(total_volume=ABSENT_U32), 60), {"continuity_provable"}),
+    # A handful of events is no share: one rule of the two.
+    "1221": (changed("1221", Book, asks_at(99))[:20], {"no_crossed_book"}),
+    # Five minutes exactly are not longer than five minutes.
+    "1222": ([replace(e, exchange_ns=e.exchange_ns + 299_500_000_000 * (n > 150),
+                      received_ns=e.received_ns + 299_500_000_000 * (n > 150)) for n, e in enumerate(stock("1222"))],
+             set()),
     "1220": ([replace(e, exchange_ns=e.exchange_ns + 900 * SECOND_NS * (n > 150),
                       received_ns=e.received_ns + 900 * SECOND_NS * (n > 150)) for n, e in enumerate(stock("1220"))],
              {"no_long_silence"}),
@@ -299,7 +305,7 @@ def test_the_page_names_failing_symbols_and_refers_to_no_network(judgement: Judg
         for symbol in finding.symbols:
             assert f"<li><b>{symbol}</b> day" in text
     bad = re.findall(r'<tr><th class="(\w*)">(\w+)</th>', text)
-    assert {code for style, code in bad if not style} == {"1101"}
+    assert {code for style, code in bad if not style} == {"1101", "1222"}
     assert [SEVERITIES.index(style) for style, _ in bad if style] == sorted(
         SEVERITIES.index(style) for style, _ in bad if style
     )
@@ -337,7 +343,7 @@ def test_a_code_with_the_characters_of_html_stays_text(tmp_path: Path) -> None:
 
 def test_the_terminal_says_which_symbols_fail(judgement: Judgement) -> None:
     text = quality.describe(judgement)
-    assert text.startswith("Quality of trading day 2026-04-09: critical; 1 of 20 expectations hold for 21 rows")
+    assert text.startswith("Quality of trading day 2026-04-09: critical; 1 of 20 expectations hold for 23 rows")
     assert "  fails: 1107 day 8 h 0 min, 1108 day -8 h 0 min" in text
     assert "fails: \n" not in text
 
