@@ -292,6 +292,38 @@ def test_a_real_day_gives_nothing_critical(tmp_path: Path, files: str, day: date
     assert {finding.rule.name for finding in judged.failed("warning")} == warnings
 
 
+def history(code: str) -> list[Event]:
+    """A stock as the broker's history has it: no books, no receive times."""
+    known = {"received_ns": ABSENT_I64, "broker_class": BrokerClass.HISTORY_TICKS}
+    return [replace(event, **known) for event in stock(code, books=False)]  # type: ignore[arg-type]
+
+
+def test_sources_are_judged_apart_and_history_needs_no_books(tmp_path: Path) -> None:
+    write_log(tmp_path / "wal", stock("1213", books=False))
+    write_log(tmp_path / "wal", history("1214"), run_id="00000000000000cd", source="backfill:simulated")
+    archive_all(tmp_path / "wal", tmp_path / "archive")
+    found = profile(Lake(tmp_path / "archive"), DAY)
+    assert [(row["source"], row["trades"]) for row in found.to_pylist()] == [
+        ("backfill:simulated", STEPS),
+        ("simulated", STEPS),
+    ]
+    (failure,) = next(f for f in judge(found, DAY).findings if f.rule.name == "trades_have_books").failures
+    assert (failure.code, failure.source, failure.observed) == ("1213", "simulated", STEPS)
+
+
+def test_a_source_of_which_every_row_is_hidden_is_told_and_judged(tmp_path: Path) -> None:
+    """A backfill of what was recorded after all."""
+    write_log(tmp_path / "wal", stock("1101"))
+    write_log(tmp_path / "wal", history("1101"), run_id="00000000000000cd", source="backfill:simulated")
+    archive_all(tmp_path / "wal", tmp_path / "archive")
+    filled, recorded = profile(Lake(tmp_path / "archive"), DAY).to_pylist()
+    assert (filled["rows"], filled["duplicates"], filled["trades"], filled["first_ns"]) == (STEPS, STEPS, 0, None)
+    assert (recorded["duplicates"], recorded["trades"]) == (0, STEPS)
+    judged = judge(profile(Lake(tmp_path / "archive"), DAY), DAY)
+    assert [finding.rule.name for finding in judged.findings if not finding.success] == []
+    assert "1101" in page(judged)
+
+
 # The page
 
 
