@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 KEY: Final = ("code", "session", "source")
 SEVERITIES: Final = ("critical", "warning", "info")  # worst first; as Great Expectations names them
-PPM: Final = 1_000_000
+BACKFILL: Final = "backfill"  # how sources begin that hold only what another one missed
 # Symbols a terminal shows of each failure; the page has all.
 SHOWN_MAX: Final = 8
 # Fewer events say nothing about a share.
@@ -181,6 +181,7 @@ def profile(lake: Lake, day: date) -> pa.Table:
         trial=int(Lane.TRIAL),
         suspect_bit=int(Flag.SUSPECT).bit_length() - 1,
         oversize_bit=int(Flag.HAS_SIDE).bit_length() - 1,
+        backfill=BACKFILL,
     )
     return found.cast(pa.schema([(name, pa.string() if name in KEY else pa.int64()) for name in found.column_names]))
 
@@ -228,6 +229,8 @@ def _frame(profile: pa.Table) -> pd.DataFrame:
     frame: pd.DataFrame = profile.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
     shares = [name for name in frame.columns if name.endswith("_ppm")]
     frame.loc[frame["events"] < SHARE_EVENTS_MIN, shares] = pd.NA
+    # What fills gaps is silent between them, and may repeat what was recorded after all.
+    frame.loc[frame["source"].str.startswith(BACKFILL), ["silence_ns", "duplicates_ppm"]] = pd.NA
     intervals = (frame["last_ns"] - frame["first_ns"]) * SILENCE_INTERVALS // frame["events"].clip(lower=1)
     frame["silence_allowed_ns"] = intervals.clip(lower=SILENCE_NS_MIN)
     return frame

@@ -103,7 +103,7 @@ SELECT
     rows, trades, lots, books, trial_rows, odd_rows, outside_rows, suspect_rows, rows - visible_rows AS duplicates,
     trades_without_total,
     -- History has no books; trades whose books were never received are another matter.
-    if(books = 0 AND NOT startsWith(source, 'backfill'), trades, 0) AS trades_without_books,
+    if(books = 0 AND NOT startsWith(source, {backfill:String}), trades, 0) AS trades_without_books,
     if(trades = 0, books, 0) AS books_without_trades,
     crossed_books, locked_books, one_sided_books, empty_books, touch_compared, off_touch, price_jumps, beyond_limit,
     backwards, backwards_ns_max, delayed_rows, delay_ns_min, delay_ns_median, delay_ns_p99, delay_ns_max,
@@ -114,7 +114,7 @@ SELECT
     intDiv(off_touch * 1000000, greatest(touch_compared, 1)) AS off_touch_ppm,
     intDiv(crossed_books * 1000000, greatest(books, 1)) AS crossed_ppm,
     intDiv(one_sided_books * 1000000, greatest(books, 1)) AS one_sided_ppm,
-    intDiv(backwards * 1000000, visible_rows) AS backwards_ppm,
+    intDiv(backwards * 1000000, greatest(visible_rows, 1)) AS backwards_ppm,
     intDiv(duplicates * 1000000, rows) AS duplicates_ppm,
     intDiv(outside_rows * 1000000, rows) AS outside_ppm
 FROM counted

@@ -183,6 +183,14 @@ def made(folder: Path, events: list[Event]) -> DatasetFiles:
     return hft_dataset.write_dataset(dataset, folder, "TXFD6", real_txf.DAY, real_txf.CONTRACT, provenance)
 
 
+def test_the_end_of_the_data_is_valued_as_the_result_values_it(tmp_path: Path) -> None:
+    """The book moves once more after the last whole second."""
+    last = Event(0, real_txf.OPEN_NS + 3 * SECOND + SECOND // 2, None, ([(20, 1)], [(22, 1)]), (0, 0, 0))
+    files = made(tmp_path, [*(book(second, [(10, 1 + second)], [(12, 1)]) for second in range(4)), last])
+    result, track = run_tracked(files.npz, files.meta, Quoting())
+    assert result.last_mid_e6 == track.mid_e6[-1] == 11_000_000
+
+
 @pytest.mark.parametrize(
     ("events", "mid_e6"),
     [

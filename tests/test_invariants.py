@@ -203,6 +203,13 @@ def test_a_fault_of_the_archive_is_found_with_its_symbol(
     assert (name, count, (("2330", count),)) in broken(lake, table)
 
 
+@pytest.mark.parametrize("stamp", ["2026-04-08 14:49:59", "2026-04-09 14:50:00"])
+def test_a_day_of_futures_ends_where_the_next_night_begins(tmp_path: Path, stamp: str) -> None:
+    lake = archived(tmp_path, SOUND)
+    alter(lake, "ticks", "exchange_ns", where("TXFD6", ns(stamp), "exchange_ns"))
+    assert ("wrong_day", 4, (("TXFD6", 4),)) in broken(lake, "ticks")
+
+
 def test_a_night_filed_under_its_calendar_date_is_found(tmp_path: Path) -> None:
     """The classic: the UTC date as trading day splits the night."""
     lake = archived(tmp_path, SOUND)

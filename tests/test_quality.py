@@ -124,6 +124,12 @@ ROWS: dict[str, tuple[list[Trade | Book], set[str]]] = {
     "1218": (changed("1218", Book, with_fields(ask_price_e6=(EMPTY_PRICE_E6,) * 5, ask_volume=(0,) * 5), 5),
              {"two_sided_books"}),
     "1219": (changed("1219", Trade, with_fields(total_volume=ABSENT_U32), 60), {"continuity_provable"}),
+    # A handful of events is no share: one rule of the two.
+    "1221": (changed("1221", Book, asks_at(99))[:20], {"no_crossed_book"}),
+    # Five minutes exactly are not longer than five minutes.
+    "1222": ([replace(e, exchange_ns=e.exchange_ns + 299_500_000_000 * (n > 150),
+                      received_ns=e.received_ns + 299_500_000_000 * (n > 150)) for n, e in enumerate(stock("1222"))],
+             set()),
     "1220": ([replace(e, exchange_ns=e.exchange_ns + 900 * SECOND_NS * (n > 150),
                       received_ns=e.received_ns + 900 * SECOND_NS * (n > 150)) for n, e in enumerate(stock("1220"))],
              {"no_long_silence"}),
@@ -286,6 +292,38 @@ def test_a_real_day_gives_nothing_critical(tmp_path: Path, files: str, day: date
     assert {finding.rule.name for finding in judged.failed("warning")} == warnings
 
 
+def history(code: str) -> list[Event]:
+    """A stock as the broker's history has it: no books, no receive times."""
+    known = {"received_ns": ABSENT_I64, "broker_class": BrokerClass.HISTORY_TICKS}
+    return [replace(event, **known) for event in stock(code, books=False)]  # type: ignore[arg-type]
+
+
+def test_sources_are_judged_apart_and_history_needs_no_books(tmp_path: Path) -> None:
+    write_log(tmp_path / "wal", stock("1213", books=False))
+    write_log(tmp_path / "wal", history("1214"), run_id="00000000000000cd", source="backfill:simulated")
+    archive_all(tmp_path / "wal", tmp_path / "archive")
+    found = profile(Lake(tmp_path / "archive"), DAY)
+    assert [(row["source"], row["trades"]) for row in found.to_pylist()] == [
+        ("backfill:simulated", STEPS),
+        ("simulated", STEPS),
+    ]
+    (failure,) = next(f for f in judge(found, DAY).findings if f.rule.name == "trades_have_books").failures
+    assert (failure.code, failure.source, failure.observed) == ("1213", "simulated", STEPS)
+
+
+def test_a_source_of_which_every_row_is_hidden_is_told_and_judged(tmp_path: Path) -> None:
+    """A backfill of what was recorded after all."""
+    write_log(tmp_path / "wal", stock("1101"))
+    write_log(tmp_path / "wal", history("1101"), run_id="00000000000000cd", source="backfill:simulated")
+    archive_all(tmp_path / "wal", tmp_path / "archive")
+    filled, recorded = profile(Lake(tmp_path / "archive"), DAY).to_pylist()
+    assert (filled["rows"], filled["duplicates"], filled["trades"], filled["first_ns"]) == (STEPS, STEPS, 0, None)
+    assert (recorded["duplicates"], recorded["trades"]) == (0, STEPS)
+    judged = judge(profile(Lake(tmp_path / "archive"), DAY), DAY)
+    assert [finding.rule.name for finding in judged.findings if not finding.success] == []
+    assert "1101" in page(judged)
+
+
 # The page
 
 
@@ -299,7 +337,7 @@ def test_the_page_names_failing_symbols_and_refers_to_no_network(judgement: Judg
         for symbol in finding.symbols:
             assert f"<li><b>{symbol}</b> day" in text
     bad = re.findall(r'<tr><th class="(\w*)">(\w+)</th>', text)
-    assert {code for style, code in bad if not style} == {"1101"}
+    assert {code for style, code in bad if not style} == {"1101", "1222"}
     assert [SEVERITIES.index(style) for style, _ in bad if style] == sorted(
         SEVERITIES.index(style) for style, _ in bad if style
     )
@@ -337,7 +375,7 @@ def test_a_code_with_the_characters_of_html_stays_text(tmp_path: Path) -> None:
 
 def test_the_terminal_says_which_symbols_fail(judgement: Judgement) -> None:
     text = quality.describe(judgement)
-    assert text.startswith("Quality of trading day 2026-04-09: critical; 1 of 20 expectations hold for 21 rows")
+    assert text.startswith("Quality of trading day 2026-04-09: critical; 1 of 20 expectations hold for 23 rows")
     assert "  fails: 1107 day 8 h 0 min, 1108 day -8 h 0 min" in text
     assert "fails: \n" not in text
 
