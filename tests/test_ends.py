@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections import Counter
 from datetime import date, timedelta
 
+import numpy as np
 import pytest
 from made_records import ns, outage, trade, trades, write_log
 
+from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig
 from shijim_live.calendar import NotYet
 from shijim_live.events import ABSENT_I64, BrokerClass, Exchange, Kind, Lane, Status
 from shijim_pipelines.archive import archive_all
@@ -161,3 +166,24 @@ def test_what_late_trades_left_of_a_gap_is_said_lot_by_lot(tmp_path):
     assert gap.metadata["missing"] == [[4, 8], [12, 16]]
     assert gap.metadata["exchange_ns_before"] == whole[1].exchange_ns
     assert gap.metadata["exchange_ns_after"] == whole[8].exchange_ns
+
+
+@pytest.mark.parametrize(("seed", "events"), [(1, 20_000), (5, 4_000)])
+def test_with_the_exchanges_totals_every_lot_of_a_simulated_day_is_recorded_or_missing(tmp_path, seed, events):
+    command = ["record", "--broker", "simulated", "--day", str(DAY), "--seed", str(seed), "--events", str(events)]
+    place = ["--metrics-port", "0", "--quiet", "--data-dir", str(tmp_path)]
+    subprocess.run([sys.executable, "-m", "shijim_live", *command, *place], check=True, capture_output=True)
+    archive_all(tmp_path / "wal", tmp_path / "archive")
+    exchange = SimulatedExchange(DAY, seed, SimulationConfig(target_events=events))
+    truth = exchange.truth()
+    kinds = {"instrument": "<u2", "session": "u1", "volume": "<u4", "fate": "<i4"}
+    columns = (np.frombuffer(truth["trades"][name], kind).tolist() for name, kind in kinds.items())
+    traded, lost = Counter(), Counter()
+    for code, session, lots, fate in zip(*columns, strict=True):
+        stream = truth["codes"][code], str(exchange.sessions[session].session)
+        traded[stream] += lots
+        lost[stream] += lots if fate != -1 else 0
+    report = audit_day(tmp_path / "archive", tmp_path / "wal", DAY, closing=traded, wanted=truth["codes"])
+    missing = {(stream.code, stream.session): stream.lots_missing for stream in report.streams}
+    assert {stream: lots for stream, lots in missing.items() if lots} == +lost
+    assert sum(gap.lots for gap in report.gaps) == lost.total() > 0

@@ -71,6 +71,9 @@ class Manifests:
 
     def _within(self, keys: Sequence[str], begin_ns: int, end_ns: int) -> list[Manifest]:
         """Of the segments of one run, in their order, those that touch a span of time."""
+        last = _span(self.get(keys[-1]))
+        if last is not None and last[1] < begin_ns:  # most runs of an archive are over long before
+            return []
         first, beyond = 0, len(keys)
         while first < beyond:
             middle = (first + beyond) // 2

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,7 @@ from shijim_live.store import schema
 from shijim_pipelines.placement import SESSIONS
 from shijim_pipelines.proof.row_groups import (
     NOWHERE,
+    THREADS,
     Columns,
     RowGroup,
     Sight,
@@ -181,29 +183,29 @@ def _fill(missing: list[tuple[int, int]], low: int, high: int) -> None:
 
 def _no_repeats(groups: Sequence[RowGroup], duplicates: Sequence[int]) -> set[str]:
     """Codes of rows judged as repeats of which no equal trade is found close before: they may not be repeats."""
-    found: set[str] = set()
     by_group: dict[int, list[int]] = defaultdict(list)
     for row in duplicates:
         number = group_of(groups, row)
         by_group[number].append(row - groups[number].first_row)
-    for number, rows in by_group.items():
-        found |= _no_repeats_in(groups[number], np.array(rows))
-    return found
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = pool.map(_no_repeats_in, [groups[number] for number in by_group], by_group.values())
+        return set().union(*found)
 
 
-def _no_repeats_in(group: RowGroup, repeats: NDArray[np.int64]) -> set[str]:
-    data = read_table(group, list(schema.record_schema("ticks").names))
-    whole = data.column("code").cast("string")
-    codes = set(whole.take(repeats).to_pylist())
-    chosen, rows = rows_of_codes(data, codes)
-    records = schema.table_to_rows(chosen, "ticks")
+def _no_repeats_in(group: RowGroup, repeats: Sequence[int]) -> set[str]:
+    """Rows of a code lie together, so that what may be repeated stands among the rows right before."""
+    near = [np.arange(max(row - RECENT_MAX + 1, 0), row + 1) for row in repeats]
+    rows = np.unique(np.concatenate(near))
+    data = read_table(group, schema.record_schema("ticks").names).take(rows)
+    records = schema.table_to_rows(data, "ticks")
     payload = _payload(records)
     original = (records["flags"] & _NOT_JUDGED == 0) & ~np.isin(rows, repeats)
     found = set()
-    for at in np.searchsorted(rows, repeats).tolist():
-        near = slice(max(at - RECENT_MAX + 1, 0), at)
-        same = (records["code"][near] == records["code"][at]) & (records["lane"][near] == records["lane"][at])
-        if not (same & original[near] & (payload[near] == payload[at])).any():
+    for row in repeats:
+        first, at = np.searchsorted(rows, (max(row - RECENT_MAX + 1, 0), row)).tolist()
+        before = slice(first, at)
+        same = (records["code"][before] == records["code"][at]) & (records["lane"][before] == records["lane"][at])
+        if not (same & original[before] & (payload[before] == payload[at])).any():
             found.add(records["code"][at].decode("latin-1"))
     return found
 
