@@ -32,6 +32,7 @@ from shijim_live.store.schema import blank_rows
 from shijim_pipelines.archive import Skipped, archive_segment, read_manifest
 from shijim_pipelines.proof import answer
 from shijim_pipelines.proof.alignment import Aligned, Fill, Misfit, missing_ranges
+from shijim_pipelines.proof.day_segments import Manifests, not_archived
 from shijim_pipelines.proof.gap_report import Gap
 from shijim_pipelines.proof.ledger import (
     Change,
@@ -134,7 +135,7 @@ def backfill_day(
         entries = open_gaps(reports_dir, day)
         streams = read_streams(Lake(archive_dir), day, {_gap(entry).symbol for entry in entries})
         attempt = _Attempt(day, archive_dir, market_dir, history, closing_totals(market_dir, day), streams)
-        by_code = _askable(attempt, entries, _waiting(wal_dir, archive_dir))
+        by_code = _askable(attempt, entries, _waiting(wal_dir, archive_dir, day))
         for done, (code, mine) in enumerate(by_code, 1):
             _fill_code(attempt, code, mine)
             if progress:
@@ -213,13 +214,12 @@ def _evidence_of_runs(attempt: _Attempt, runs: Sequence[str]) -> Evidence:
     return {"runs": list(runs), "answers": answers, "proof": "proven before it was archived"}
 
 
-def _waiting(wal_dir: Path, archive_dir: Path) -> list[tuple[Path, int, int]]:
-    """Sealed segments that are not archived, with the first and last exchange stamp in them."""
+def _waiting(wal_dir: Path, archive_dir: Path, day: date) -> list[tuple[Path, int, int]]:
+    """Sealed segments of the day that are not archived, with the first and last exchange stamp in them."""
     found = []
-    for path in wal.segment_paths(wal_dir) if wal_dir.is_dir() else ():
-        if read_manifest(archive_dir, path.stem) is None and (footer := read_footer(path)) is not None:
-            span = orjson.loads(footer).get("exchange_ns")
-            found += [(path, int(span[0]), int(span[1]))] if span else []
+    for path in not_archived(Manifests(archive_dir), wal_dir, day):
+        span = orjson.loads(read_footer(path) or b"{}").get("exchange_ns")
+        found += [(path, int(span[0]), int(span[1]))] if span else []
     return found
 
 

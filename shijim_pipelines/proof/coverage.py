@@ -12,6 +12,7 @@ from datetime import date
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shijim_live.events import Flag, Lane
 from shijim_live.store.lake import BACKFILL, Lake
@@ -37,7 +38,11 @@ UNION ALL
 SELECT code, session, lane, count(), sum(lots), sumIf(lots, source = {{backfill:String}}), 0, 0, 0, 0, count()
 FROM trades WHERE total IS NULL OR lots IS NULL GROUP BY code, session, lane
 """
-_RANGES: Final = f"SELECT code, session, lane, total, start FROM ({_TRADES}) WHERE total IS NOT NULL AND lots > 0"
+_RANGES: Final = f"""
+SELECT total, start FROM ({_TRADES})
+WHERE total IS NOT NULL AND lots > 0
+  AND code = {{code:String}} AND session = {{session:String}} AND lane = {{lane:UInt8}}
+"""
 _BOOKS: Final = (
     "SELECT code, session, count() AS books FROM books WHERE trading_day = {day:Date} GROUP BY code, session"
 )
@@ -91,18 +96,16 @@ def books_of(lake: Lake, day: date) -> dict[tuple[str, str], int]:
 
 def lots_within(lake: Lake, day: date, wanted: Sequence[tuple[Key, tuple[int, int]]]) -> list[int]:
     """How many lots of each range (from, to] of a stream its trades cover."""
-    if not wanted:
-        return []
-    answer = lake.query(_RANGES, day=day, suspect=int(Flag.SUSPECT))
-    totals, starts = (answer.column(name).to_numpy() for name in ("total", "start"))
-    lanes = [_LANES[lane] for lane in answer.column("lane").to_pylist()]
-    keys = zip(answer.column("code").to_pylist(), answer.column("session").to_pylist(), lanes, strict=True)
-    places: dict[Key, list[int]] = {}
-    for at, key in enumerate(keys):
-        places.setdefault(key, []).append(at)
+    spans: dict[Key, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
+    lanes = {name: number for number, name in _LANES.items()}
     found = []
     for key, (low, high) in wanted:
-        rows = np.array(places.get(key, []), np.int64)
-        overlap = np.minimum(totals[rows], high) - np.maximum(starts[rows], low)
+        if key not in spans:
+            code, session, lane = key
+            about: dict[str, str | int] = {"code": code, "session": session, "lane": lanes[lane]}
+            answer = lake.query(_RANGES, day=day, suspect=int(Flag.SUSPECT), **about)
+            spans[key] = (answer.column("total").to_numpy(), answer.column("start").to_numpy())
+        totals, starts = spans[key]
+        overlap = np.minimum(totals, high) - np.maximum(starts, low)
         found.append(int(overlap[overlap > 0].sum()))
     return found

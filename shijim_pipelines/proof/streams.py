@@ -67,38 +67,39 @@ def read_streams(lake: Lake, day: date, codes: Iterable[str]) -> Streams:
     """The trades of some codes. Raises LakeError."""
     wanted = ",".join(sorted(set(codes)))
     found = lake.query(_TRADES, day=day, board=int(Lane.BOARD), suspect=int(Flag.SUSPECT), codes=wanted)
-    runs, sources = _labels(found, "run_id"), _labels(found, "source")
-    made = np.array([name == BACKFILL for name in sources[0]], bool)[sources[1]]
-    own = [sources[0][at] for at in sources[1].tolist()]
-    fills: dict[str, str] = {}
-    for at in np.flatnonzero(made).tolist():
-        run = runs[0][runs[1][at]]
-        if run not in fills:
-            fills[run] = _filled_source(lake.archive_dir, run)
-        own[at] = fills[run]
-    keys = list(zip(_texts(found, "code"), _texts(found, "session"), own, strict=True))
-    return Streams(_streams(found, keys, ~made, runs), _streams(found, keys, made, runs))
+    labels = {name: _labels(found, name) for name in ("code", "session", "source", "run_id")}
+    names, places = labels["run_id"]
+    made = np.array([name == BACKFILL for name in labels["source"][0]], bool)[labels["source"][1]]
+    fills = {names[at]: _filled_source(lake.archive_dir, names[at]) for at in np.unique(places[made]).tolist()}
+    # What was recorded by one source and what fills it have the same name, and are told apart by `made`.
+    sources = sorted({*labels["source"][0], *fills.values()})
+    rank = {name: at for at, name in enumerate(sources)}
+    of_row = np.array([rank[name] for name in labels["source"][0]], np.int64)[labels["source"][1]]
+    of_fill = np.array([rank.get(fills.get(run, ""), 0) for run in names], np.int64)[places]
+    labels["source"] = (sources, np.where(made, of_fill, of_row))
+    return Streams(_streams(found, labels, ~made), _streams(found, labels, made))
 
 
-def _streams(
-    found: pa.Table,
-    keys: list[StreamKey],
-    chosen: NDArray[np.bool_],
-    runs: tuple[list[str], NDArray[np.int64]],
-) -> dict[StreamKey, Stream]:
+Labels = tuple[list[str], NDArray[np.int64]]  # names, and which of them each row has
+
+
+def _streams(found: pa.Table, labels: dict[str, Labels], chosen: NDArray[np.bool_]) -> dict[StreamKey, Stream]:
     numbers = {name: found.column(name).to_numpy().astype(np.int64) for name in (*_NUMBERS, "exchange")}
-    places: dict[StreamKey, list[int]] = {}
-    for at in np.flatnonzero(chosen).tolist():
-        places.setdefault(keys[at], []).append(at)
+    rows = np.flatnonzero(chosen)
+    keys = np.stack([labels[name][1][rows] for name in ("code", "session", "source")])
+    order = np.lexsort(keys)
+    rows, keys = rows[order], keys[:, order]
+    edges = np.flatnonzero((np.diff(keys, axis=1) != 0).any(axis=0)) + 1
     streams = {}
-    for key, mine in places.items():
-        rows = np.array(mine)
-        own_runs = tuple(sorted(runs[0][at] for at in np.unique(runs[1][rows]).tolist()))
-        exchange = int(numbers["exchange"][rows[0]])
+    for mine in np.split(rows, edges) if len(rows) else ():
+        code, session, source = (labels[name][0][labels[name][1][mine[0]]] for name in ("code", "session", "source"))
+        runs = tuple(sorted(labels["run_id"][0][at] for at in np.unique(labels["run_id"][1][mine]).tolist()))
+        exchange = int(numbers["exchange"][mine[0]])
         try:
-            streams[key] = Stream(recorded(*(numbers[name][rows] for name in _NUMBERS)), exchange, own_runs)
+            trades, why = recorded(*(numbers[name][mine] for name in _NUMBERS)), ""
         except Contradiction as error:
-            streams[key] = Stream(NO_STREAM.trades, exchange, own_runs, str(error))
+            trades, why = NO_STREAM.trades, str(error)
+        streams[code, session, source] = Stream(trades, exchange, runs, why)
     return streams
 
 
@@ -107,13 +108,8 @@ def _filled_source(archive_dir: Path, run: str) -> str:
     return str(((manifest or {}).get("config") or {}).get("fills", ""))
 
 
-def _labels(found: pa.Table, name: str) -> tuple[list[str], NDArray[np.int64]]:
+def _labels(found: pa.Table, name: str) -> Labels:
     encoded = found.column(name).cast(pa.string()).combine_chunks().dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.combine_chunks()
     return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
-
-
-def _texts(found: pa.Table, name: str) -> list[str]:
-    names, places = _labels(found, name)
-    return [names[at] for at in places.tolist()]
