@@ -12,10 +12,10 @@ from datetime import date
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shijim_live.events import Flag, Lane
 from shijim_live.store.lake import BACKFILL, Lake
+from shijim_pipelines.proof.labels import grouped, labels_of
 
 _LANES: Final = {int(Lane.BOARD): "board", int(Lane.ODD): "odd"}
 # Volumes are summed without repeats: the view hides those.
@@ -39,9 +39,8 @@ SELECT code, session, lane, count(), sum(lots), sumIf(lots, source = {{backfill:
 FROM trades WHERE total IS NULL OR lots IS NULL GROUP BY code, session, lane
 """
 _RANGES: Final = f"""
-SELECT total, start FROM ({_TRADES})
-WHERE total IS NOT NULL AND lots > 0
-  AND code = {{code:String}} AND session = {{session:String}} AND lane = {{lane:UInt8}}
+SELECT code, session, toString(lane) AS lane, total, start FROM ({_TRADES})
+WHERE total IS NOT NULL AND lots > 0 AND has(splitByChar(',', {{codes:String}}), code)
 """
 _BOOKS: Final = (
     "SELECT code, session, count() AS books FROM books WHERE trading_day = {day:Date} GROUP BY code, session"
@@ -96,16 +95,16 @@ def books_of(lake: Lake, day: date) -> dict[tuple[str, str], int]:
 
 def lots_within(lake: Lake, day: date, wanted: Sequence[tuple[Key, tuple[int, int]]]) -> list[int]:
     """How many lots of each range (from, to] of a stream its trades cover."""
-    spans: dict[Key, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
-    lanes = {name: number for number, name in _LANES.items()}
+    if not wanted:
+        return []
+    codes = ",".join(sorted({code for (code, *_), _ in wanted}))
+    answer = lake.query(_RANGES, day=day, suspect=int(Flag.SUSPECT), codes=codes)
+    totals, starts = (answer.column(name).to_numpy() for name in ("total", "start"))
+    labels = [labels_of(answer, name) for name in ("code", "session", "lane")]
+    places = {(code, session, _LANES[int(lane)]): rows for (code, session, lane), rows in grouped(labels)}
     found = []
     for key, (low, high) in wanted:
-        if key not in spans:
-            code, session, lane = key
-            about: dict[str, str | int] = {"code": code, "session": session, "lane": lanes[lane]}
-            answer = lake.query(_RANGES, day=day, suspect=int(Flag.SUSPECT), **about)
-            spans[key] = (answer.column("total").to_numpy(), answer.column("start").to_numpy())
-        totals, starts = spans[key]
-        overlap = np.minimum(totals, high) - np.maximum(starts, low)
+        rows = places.get(key, np.zeros(0, np.int64))
+        overlap = np.minimum(totals[rows], high) - np.maximum(starts[rows], low)
         found.append(int(overlap[overlap > 0].sum()))
     return found

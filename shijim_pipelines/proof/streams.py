@@ -17,6 +17,7 @@ from shijim_live.events import Flag, Lane
 from shijim_live.store.lake import BACKFILL, Lake
 from shijim_pipelines.archive import read_manifest
 from shijim_pipelines.proof.alignment import Contradiction, Recorded, recorded
+from shijim_pipelines.proof.labels import Labels, grouped, labels_of
 
 # What continuity is judged by; sources are kept apart, and so are repeats until they are told from contradictions.
 _TRADES: Final = """
@@ -67,7 +68,7 @@ def read_streams(lake: Lake, day: date, codes: Iterable[str]) -> Streams:
     """The trades of some codes. Raises LakeError."""
     wanted = ",".join(sorted(set(codes)))
     found = lake.query(_TRADES, day=day, board=int(Lane.BOARD), suspect=int(Flag.SUSPECT), codes=wanted)
-    labels = {name: _labels(found, name) for name in ("code", "session", "source", "run_id")}
+    labels = {name: labels_of(found, name) for name in ("code", "session", "source", "run_id")}
     names, places = labels["run_id"]
     made = np.array([name == BACKFILL for name in labels["source"][0]], bool)[labels["source"][1]]
     fills = {names[at]: _filled_source(lake.archive_dir, names[at]) for at in np.unique(places[made]).tolist()}
@@ -80,20 +81,12 @@ def read_streams(lake: Lake, day: date, codes: Iterable[str]) -> Streams:
     return Streams(_streams(found, labels, ~made), _streams(found, labels, made))
 
 
-Labels = tuple[list[str], NDArray[np.int64]]  # names, and which of them each row has
-
-
 def _streams(found: pa.Table, labels: dict[str, Labels], chosen: NDArray[np.bool_]) -> dict[StreamKey, Stream]:
     numbers = {name: found.column(name).to_numpy().astype(np.int64) for name in (*_NUMBERS, "exchange")}
-    rows = np.flatnonzero(chosen)
-    keys = np.stack([labels[name][1][rows] for name in ("code", "session", "source")])
-    order = np.lexsort(keys)
-    rows, keys = rows[order], keys[:, order]
-    edges = np.flatnonzero((np.diff(keys, axis=1) != 0).any(axis=0)) + 1
+    names, places = labels["run_id"]
     streams = {}
-    for mine in np.split(rows, edges) if len(rows) else ():
-        code, session, source = (labels[name][0][labels[name][1][mine[0]]] for name in ("code", "session", "source"))
-        runs = tuple(sorted(labels["run_id"][0][at] for at in np.unique(labels["run_id"][1][mine]).tolist()))
+    for (code, session, source), mine in grouped([labels["code"], labels["session"], labels["source"]], chosen):
+        runs = tuple(sorted(names[at] for at in np.unique(places[mine]).tolist()))
         exchange = int(numbers["exchange"][mine[0]])
         try:
             trades, why = recorded(*(numbers[name][mine] for name in _NUMBERS)), ""
@@ -106,10 +99,3 @@ def _streams(found: pa.Table, labels: dict[str, Labels], chosen: NDArray[np.bool
 def _filled_source(archive_dir: Path, run: str) -> str:
     manifest = read_manifest(archive_dir, f"{run}-0001")
     return str(((manifest or {}).get("config") or {}).get("fills", ""))
-
-
-def _labels(found: pa.Table, name: str) -> Labels:
-    encoded = found.column(name).cast(pa.string()).combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
