@@ -18,15 +18,22 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test crash lint format bench lock clean requirements
+.PHONY: help demo ui test crash days screenshot lint format bench lock clean requirements
 
 help: ## this list
 	@echo "Shijim: records Taiwan's markets, proves what it recorded, builds datasets. Commands:"
-	@awk -F ':[^#]*## ' '/^[a-z]+:[^#]*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':[^#]*## ' '/^[a-z]+:[^#]*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Needs Python 3.11 to 3.13 with venv, a C compiler and Rust; another Python: make PYTHON=python3.12 …"
 
-demo: $(BUILT) ## one simulated trading day from recording to a finished backtest, into demo/
+demo: $(BUILT) ## one simulated trading day, recorded and taken through the whole Dagster chain, into demo/
 	@$(BIN)/shijim demo --data-dir demo
+
+# What the UI shows: the demo's data and runs, unless SHIJIM_DATA_DIR and DAGSTER_HOME say otherwise.
+ui: $(BUILT) ## the Dagster UI on the demo's day at http://127.0.0.1:3000 (make demo first; UI_PORT=…)
+	@test -n "$$DAGSTER_HOME" || test -d demo/dagster_home || { echo "make: nothing to show yet: run make demo first" >&2; exit 1; }
+	@echo "Dagster UI: http://127.0.0.1:$${UI_PORT:-3000} – times as your browser's zone has them, schedules in Asia/Taipei; Ctrl-C stops it"
+	@SHIJIM_DATA_DIR=$${SHIJIM_DATA_DIR:-$(CURDIR)/demo} DAGSTER_HOME=$${DAGSTER_HOME:-$(CURDIR)/demo/dagster_home} \
+	   TZ=Asia/Taipei $(BIN)/dg dev --host 127.0.0.1 --port $${UI_PORT:-3000}
 
 test: $(BUILT) ## every test, Rust and Python
 	cargo test --locked --quiet $(CRATE)
@@ -34,6 +41,12 @@ test: $(BUILT) ## every test, Rust and Python
 
 crash: $(BUILT) ## some hundred kills at random moments; another SHIJIM_CRASH_SEED gives other moments
 	SHIJIM_CRASH_KILLS=$${SHIJIM_CRASH_KILLS:-300} $(BIN)/python -m pytest tests/test_crash.py
+
+days: $(BUILT) ## twenty seeded days with losses of every kind, each to its certificate; SHIJIM_DAYS for more
+	SHIJIM_DAYS=$${SHIJIM_DAYS:-20} $(BIN)/python -m pytest tests/test_days.py
+
+screenshot: $(BUILT) ## the lineage as chromium shows it, into docs/lineage.png
+	SHIJIM_SCREENSHOT=$(CURDIR)/docs/lineage.png $(BIN)/python -m pytest tests/test_ui.py -k lineage
 
 lint: $(BUILT) ## ruff, mypy --strict, cargo fmt, clippy
 	$(BIN)/ruff check .

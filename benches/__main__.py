@@ -7,12 +7,25 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from benches import callback, continuity, dataset, durable, handoff, machine, memory, simulated, size, way
+from benches import (
+    audit,
+    callback,
+    clickhouse,
+    continuity,
+    dataset,
+    durable,
+    handoff,
+    machine,
+    memory,
+    simulated,
+    size,
+    universe,
+    way,
+)
 from benches.measure import FULL, QUICK, ROOT, Bench, Row
 
-BENCHES = tuple(
-    module.BENCH for module in (callback, handoff, durable, way, size, dataset, memory, continuity, simulated)
-)
+PARTS = (callback, handoff, durable, way, size, dataset, memory, continuity, audit, simulated, universe, clickhouse)
+BENCHES = tuple(part.BENCH for part in PARTS)
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEAD = ("what", "ours", "rival or limit", "ratio", "hold", "met?")
 

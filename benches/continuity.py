@@ -1,4 +1,4 @@
-"""The continuity check: per event as the recorder runs it, and the audit of many trades in Parquet."""
+"""The continuity check per event, as the recorder runs it; `audit.py` measures it over the archive."""
 
 from __future__ import annotations
 

@@ -8,7 +8,8 @@ from benches import simulated
 from benches.measure import ROOT, Bench, Effort, Row, folder_on_disk
 from rust_indicators import LogWriter
 from shijim_live.events import RECORD_BYTES
-from shijim_pipelines.archive import archive_all, manifests
+from shijim_live.store.manifest import manifests
+from shijim_pipelines.archive import archive_all
 from shijim_pipelines.imports import import_file
 
 RECORDING = ROOT / "../shared/data/txf_l5/TXFD6_2026-04-09.parquet"

@@ -11,7 +11,7 @@ import tomllib
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 SECOND_NS = 1_000_000_000
@@ -25,11 +25,17 @@ CLOSE_GRACE_NS = 60 * SECOND_NS
 # Earlier years had Saturday sessions, which no calendar library lists; the broker's history starts in March 2020.
 FIRST_YEAR = 2020
 
+# What is remembered: a file changes a few times a year, and a program asks about a few years.
+EDITIONS_MAX = 4
+YEARS_MAX = 100
+
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - wall clocks are naive by definition here
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _ONE_DAY = timedelta(days=1)
 _OVERRIDES = Path(__file__).with_name("calendar_overrides.toml")
-_extra_overrides: list[Path] = []
+# The operator's own files: path → (what `stat` said when it was read, None for no file; its entries).
+_followed: dict[Path, tuple[tuple[int, int, int] | None, dict[date, str | None]]] = {}
+_edition = 0  # grows with every change of _followed; caches are keyed by it, so that no thread keeps an older answer
 
 
 class Market(StrEnum):
@@ -120,12 +126,46 @@ def _midnight_ns(day: date) -> int:
     return (day.toordinal() - _EPOCH_ORDINAL) * DAY_NS - TAIPEI_OFFSET_NS
 
 
-def use_overrides(path: Path) -> None:
-    """Add an operator's own override file, so that a typhoon needs no new release. Its entries win over ours."""
-    _read_overrides(path)  # refuse a bad file now, not at the first question
-    _extra_overrides.append(path)
-    _overrides.cache_clear()
-    _closures.cache_clear()
+def follow(path: Path) -> None:
+    """Let an operator's file of the form of `calendar_overrides.toml` correct ours, so that a typhoon needs no release.
+
+    It need not exist: `refresh` sees it appear, change and go. Files followed later win. ValueError as `refresh`.
+    """
+    if path not in _followed:
+        _adopt({path: _read_version(path)})
+
+
+def refresh() -> bool:
+    """Read again every followed file that appeared, changed or went, at one `stat` a file; whether there was one.
+
+    A file that cannot be understood raises ValueError, at every call until it is right or gone: who is about to decide
+    by the calendar must not decide by an outdated one. What was known before stays in force for everybody else.
+    """
+    changed = {path: _read_version(path) for path, (seen, _) in _followed.items() if _stamp(path) != seen}
+    if changed:
+        _adopt(changed)
+    return bool(changed)
+
+
+def _adopt(versions: dict[Path, tuple[tuple[int, int, int] | None, dict[date, str | None]]]) -> None:
+    global _edition
+    _followed.update(versions)
+    _edition += 1  # last: who sees the new number sees the new entries
+
+
+def _read_version(path: Path) -> tuple[tuple[int, int, int] | None, dict[date, str | None]]:
+    """The stamp comes first: a file written in between is read once more at the next refresh."""
+    stamp = _stamp(path)
+    return stamp, _read_overrides(path) if stamp else {}
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file does; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def announced_through() -> int:
@@ -138,11 +178,18 @@ def _read_overrides(path: Path) -> dict[date, str | None]:
     """Day → why it is closed, or None where it is open. ValueError names the file and the entry."""
     try:
         with path.open("rb") as file:
-            entries = tomllib.load(file).get("day", [])
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path}: not valid TOML: {error}") from error
+            contents = tomllib.load(file)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid TOML: {error}. Correct it or take it away") from error
     days: dict[date, str | None] = {}
+    entries = contents.pop("day", [])
+    if contents.keys() - {"announced_through"} or not isinstance(entries, list):
+        raise ValueError(f"{path}: only entries headed [[day]] are understood, not {sorted(contents) or ['day']}")
     for entry in entries:
+        if not isinstance(entry, dict):
+            raise ValueError(
+                f"{path}: {entry}: an entry is headed [[day]] and has a date, a status, a reason, a source"
+            )
         day, status, reason = entry.get("date"), entry.get("status"), entry.get("reason")
         if type(day) is not date or status not in ("open", "closed") or not reason or not entry.get("source"):
             raise ValueError(f"{path}: {entry}: needs a date (2024-10-31), a status (open|closed), a reason, a source")
@@ -153,15 +200,20 @@ def _read_overrides(path: Path) -> dict[date, str | None]:
 
 
 @cache
-def _overrides() -> dict[date, str | None]:
-    merged: dict[date, str | None] = {}
-    for path in (_OVERRIDES, *_extra_overrides):
-        merged |= _read_overrides(path)
+def _own_overrides() -> dict[date, str | None]:
+    return _read_overrides(_OVERRIDES)
+
+
+@lru_cache(EDITIONS_MAX)
+def _overrides(edition: int) -> dict[date, str | None]:
+    merged = dict(_own_overrides())
+    for _, days in tuple(_followed.values()):
+        merged |= days
     return merged
 
 
-@cache
-def _closures(year: int) -> dict[date, str]:
+@lru_cache(EDITIONS_MAX * YEARS_MAX)
+def _closures(year: int, edition: int) -> dict[date, str]:
     """Every closed day of `year` that is not a plain weekend, with its reason."""
     import holidays  # 0.1 s to import: only who asks about days pays for it
 
@@ -170,7 +222,7 @@ def _closures(year: int) -> dict[date, str]:
         raise CalendarUnknown(f"the trading calendar starts in {FIRST_YEAR} and knows nothing of the year {year}")
     # TWSE has opened on no weekend since FIRST_YEAR, make-up working Saturdays included.
     closed = {day: name for day, name in known.items() if day.weekday() < 5}
-    for day, reason in _overrides().items():
+    for day, reason in _overrides(edition).items():
         if day.year != year:
             continue
         if reason is None:
@@ -184,8 +236,9 @@ def _why_closed(day: date) -> str | None:
     """Why the exchanges are closed on `day`; None on a trading day."""
     if isinstance(day, datetime):
         raise TypeError(f"{day!r} is a datetime; a calendar date is expected")
-    reason = _closures(day.year).get(day)
-    if reason is None and day.weekday() >= 5 and day not in _overrides():
+    edition = _edition
+    reason = _closures(day.year, edition).get(day)
+    if reason is None and day.weekday() >= 5 and day not in _overrides(edition):
         return f"a {day:%A}"
     return reason
 

@@ -77,6 +77,11 @@ class ClickHouse:
         login = f"{self.user}:{self.password}@" if self.password else f"{self.user}@"
         return f"http{'s' * self.secure}://{login}{self.host}:{self.port}/{self.database}"
 
+    @property
+    def name(self) -> str:
+        """What this database is called in names of folders: `127.0.0.1-8123-shijim`."""
+        return re.sub(r"[^A-Za-z0-9._-]", "_", f"{self.host}-{self.port}-{self.database}")
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -137,6 +142,11 @@ class Settings:
     @property
     def datasets_dir(self) -> Path:
         return self.data_dir / "datasets"
+
+    @property
+    def shipped_dir(self) -> Path | None:
+        """What the server confirmed, a file a segment; `None` without a server."""
+        return self.data_dir / "shipped" / self.clickhouse.name if self.clickhouse else None
 
     @property
     def reports_dir(self) -> Path:

@@ -31,6 +31,7 @@ from shijim_live.calendar import CalendarUnknown
 from shijim_live.events import ABSENT_I64, RECORD_BYTES, UnknownRecord
 from shijim_live.record import wal
 from shijim_live.store import schema
+from shijim_live.store.manifest import MANIFESTS, ManifestDamaged, manifests, missing_files, read_manifest
 from shijim_live.store.parquet import parquet_path, parquet_writer, replace_durably, stored_tables
 from shijim_pipelines.placement import SESSIONS, Placed, Placement, Unplaceable
 
@@ -39,7 +40,6 @@ from shijim_pipelines.placement import SESSIONS, Placed, Placement, Unplaceable
 CHUNK_RECORDS: Final = 120_000
 # Segments at a time: most of the time goes to waiting for the disk, which takes several waits at once.
 WORKERS: Final = 4
-MANIFESTS: Final = "segments"
 _U64: Final = (1 << 64) - 1
 
 
@@ -47,11 +47,8 @@ class ArchiveFailed(ValueError):
     """The archive could not be proven equal to the segment, or the segment cannot be archived; nothing is published."""
 
 
-class ManifestDamaged(ValueError):
-    """A manifest that was altered; the log is still there to archive from."""
-
-
-_ARCHIVE_AGAIN: Final = "Delete it and run: shijim archive"
+class NothingArchived(ValueError):
+    """There is no row of the day: an empty answer would look like a quiet market."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,58 +275,26 @@ def _problem(offset: int, length: int, first_sequence: int, count: int, message:
     return {"offset": offset, "length": length, "first_sequence": first_sequence, "count": count, "message": message}
 
 
-def read_manifest(archive_dir: Path, key: str) -> dict[str, Any] | None:
-    """What is known of an archived segment; `None` when it is not archived."""
-    path = archive_dir / MANIFESTS / f"{key}.json"
-    try:
-        found = orjson.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ManifestDamaged(f"{path}: not JSON ({error}). {_ARCHIVE_AGAIN}") from None
-    if not _is_manifest(found, key):
-        raise ManifestDamaged(f"{path}: not the manifest of an archived segment. {_ARCHIVE_AGAIN}")
-    return dict(found)
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What of one table and trading day is in the archive."""
+
+    rows: int
+    paths: tuple[Path, ...]
 
 
-def _is_manifest(found: Any, key: str) -> bool:
-    """Whether everything that is read of a manifest is there, and of its kind."""
-    try:
-        sealed = found["footer"]
-        kinds = {
-            str: [found["run_id"], found["source"], found["multiset_sum"]],
-            int: [found["segment"], found["records"], found["first_sequence"], sealed["last_sequence"]],
-            dict: [sealed["kinds"]],
-        }
-        kinds[int] += [number for hole in found["missing_sequences"] for number in hole]
-        kinds[str] += [problem["message"] for problem in found["problems"]]
-        for file in found["files"]:
-            date.fromisoformat(file["trading_day"])
-            kinds[int].append(file["bytes"])
-            kinds[str].append(file["sha256"])
-        sound = all(type(value) is kind for kind, values in kinds.items() for value in values)
-        known = all(file["table"] in schema.TABLES for file in found["files"])
-        return sound and known and f"{found['run_id']}-{found['segment']:04}" == key
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return False
-
-
-def manifests(archive_dir: Path) -> dict[str, dict[str, Any]]:
-    """Every archived segment's manifest, by key."""
-    keys = sorted(path.stem for path in (archive_dir / MANIFESTS).glob("*.json"))
-    found = {key: read_manifest(archive_dir, key) for key in keys}
-    return {key: manifest for key, manifest in found.items() if manifest is not None}
-
-
-def missing_files(manifest: dict[str, Any], archive_dir: Path) -> list[Path]:
-    """Files a manifest names that are not there with the size they were published with."""
-    key = f"{manifest['run_id']}-{manifest['segment']:04}"
-    found = []
-    for file in manifest["files"]:
-        path = parquet_path(archive_dir, file["table"], date.fromisoformat(file["trading_day"]), key)
-        if not path.is_file() or path.stat().st_size != file["bytes"]:
-            found.append(path)
-    return found
+def published(archive_dir: Path, day: date) -> dict[str, Published]:
+    """Table → what is archived of `day`, by the manifests. Raises NothingArchived when there is no row of it."""
+    rows: dict[str, int] = dict.fromkeys(schema.TABLES, 0)
+    paths: dict[str, list[Path]] = {table: [] for table in schema.TABLES}
+    for key, manifest in manifests(archive_dir).items():
+        for file in manifest["files"]:
+            if file["trading_day"] == str(day):
+                rows[file["table"]] += file["rows"]
+                paths[file["table"]].append(parquet_path(archive_dir, file["table"], day, key))
+    if not rows["ticks"] + rows["books"]:
+        raise NothingArchived(f"{archive_dir}: nothing was recorded of trading day {day}, or it is not sealed yet")
+    return {table: Published(rows[table], tuple(paths[table])) for table in schema.TABLES}
 
 
 def _archived(manifest: dict[str, Any], archive_dir: Path, already: bool) -> ArchivedSegment:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import orjson
@@ -13,11 +15,13 @@ from tqdm import tqdm
 from shijim_live.calendar import require_trading_day
 from shijim_live.command_line import EXIT_FAILED, Parser, Verbs, add_place, add_verb, command, day, run_verb
 from shijim_live.settings import Settings
-from shijim_pipelines import archive, datasets, demo, imports
+from shijim_live.store import ship
+from shijim_pipelines import archive, datasets, demo, imports, quality, quotes, stages, universe
 from shijim_pipelines.event_file import InvalidDataset
 from shijim_pipelines.hft_dataset import FeedLatency
-from shijim_pipelines.proof import audit
+from shijim_pipelines.proof import backfill, certificate, gap_report, ledger
 
+ACTOR = "shijim"  # who is named in the ledger
 EXIT_CODES = "0 done · 2 bad option or setting · 4 failed, with one line that says what, where and what to do"
 
 
@@ -57,10 +61,32 @@ def parser() -> Parser:
     tested.add_argument("npz", type=Path, help="<symbol>.npz as shijim dataset wrote it")
     tested.add_argument("--json", action="store_true", help="for a script; money in TWD × 1,000,000")
 
-    shown = _verb(verbs, "demo", run_demo, "record, archive, audit, build and backtest one simulated day")
+    _governance_verbs(verbs)
+
+    shown = _verb(verbs, "demo", run_demo, "record one simulated day and take it through the whole Dagster chain")
     shown.add_argument("--day", type=day, default="2026-04-09", help="default 2026-04-09")
     shown.add_argument("--seed", type=int, default=1, help="same seed, same day (default 1)")
     return top
+
+
+def _governance_verbs(verbs: Verbs) -> None:
+    """What the daily run does to a trading day, one verb an asset."""
+    _daily(verbs, "instruments", run_instruments, "ask the broker what is listed on a trading day")
+    _daily(verbs, "quotes", run_quotes, "ask the broker for the totals of a trading day's closed sessions")
+    _daily(verbs, "rank", run_rank, "rank the universe of a trading day, which record then records")
+    gaps = _daily(verbs, "gaps", run_gaps, "what became of every gap of a trading day: its ledger")
+    gaps.add_argument("--json", action="store_true", help="the ledger's lines, for a script")
+    _daily(verbs, "backfill", run_backfill, "fill gaps from the broker's history, where an answer can be proven")
+    certified = _daily(verbs, "certify", run_certify, "what is proven of a trading day: PROVEN, SHORT, UNPROVABLE")
+    certified.add_argument("--json", action="store_true", help="print the certificates instead of the summary")
+    _daily(verbs, "quality", run_quality, "profile a trading day, judge it by Great Expectations, keep the page")
+    _verb(verbs, "ship", run_ship, "send ClickHouse what it has not confirmed yet")
+
+
+def _daily(verbs: Verbs, name: str, run: Callable[[argparse.Namespace], int], text: str) -> Parser:
+    verb = _verb(verbs, name, run, text)
+    verb.add_argument("--day", type=day, required=True, help="the trading day, YYYY-MM-DD")
+    return verb
 
 
 def _verb(verbs: Verbs, name: str, run: Callable[[argparse.Namespace], int], text: str) -> Parser:
@@ -146,11 +172,104 @@ def run_query(arguments: argparse.Namespace) -> int:
 def run_audit(arguments: argparse.Namespace) -> int:
     """Audits a day, writes its report, prints it."""
     settings = _settings(arguments)
-    require_trading_day(arguments.day)
-    report = audit.audit_day(settings.archive_dir, settings.wal_dir, arguments.day)
-    path = audit.write_report(report, settings.reports_dir)
-    print(path.read_text() if arguments.json else f"{audit.describe(report)}\nreport: {path}")
+    report, path = stages.audit_day(settings, arguments.day, time.time_ns())
+    print(path.read_text() if arguments.json else f"{gap_report.describe(report)}\nreport: {path}")
     return 0
+
+
+def run_instruments(arguments: argparse.Namespace) -> int:
+    """Prints what is listed; asked once, then read from disk."""
+    settings = _settings(arguments)
+    table = stages.list_instruments(settings, arguments.day, stages.history_of(settings, arguments.day))
+    print(table.to_pandas().to_string(index=False))
+    print(f"{table.num_rows:,} instruments: {quotes.instruments_path(settings.market_dir, arguments.day)}")
+    return 0
+
+
+def run_quotes(arguments: argparse.Namespace) -> int:
+    """Prints the day's totals."""
+    settings = _settings(arguments)
+    history = stages.history_of(settings, arguments.day)
+    table = stages.take_quotes(settings, arguments.day, history, time.time_ns())
+    print(table.to_pandas().to_string(index=False))
+    print(f"{table.num_rows:,} sessions of codes: {quotes.quotes_path(settings.market_dir, arguments.day)}")
+    for code in quotes.unanswered(table):
+        print(f"shijim: no answer for {code}: what is recorded of it stays unprovable", file=sys.stderr)
+    return 0
+
+
+def run_rank(arguments: argparse.Namespace) -> int:
+    """Ranks the universe and writes it."""
+    settings = _settings(arguments)
+    with tqdm(desc="quotes", unit="day", disable=None) as bar:
+
+        def progress(_: date, number: int, total: int) -> None:
+            bar.total = total
+            bar.update(number - bar.n)
+
+        history = stages.history_of(settings, arguments.day)
+        ranked, path = stages.choose(settings, arguments.day, history, time.time_ns(), progress)
+    print(universe.describe(ranked))
+    print(f"universe: {path}\nnext: shijim-live record, which reads it")
+    return 0
+
+
+def run_gaps(arguments: argparse.Namespace) -> int:
+    """Enters the day's report into its ledger, and prints how every gap stands."""
+    settings = _settings(arguments)
+    entries = stages.keep_ledger(settings, arguments.day, ACTOR, time.time_ns())
+    path = ledger.ledger_path(settings.reports_dir, arguments.day)
+    print(path.read_text() if arguments.json else f"{ledger.describe(entries)}\nledger: {path}")
+    return 0
+
+
+def run_backfill(arguments: argparse.Namespace) -> int:
+    """One attempt at the gaps that are open."""
+    settings = _settings(arguments)
+    with tqdm(desc="backfill", unit="code", disable=None) as bar:
+
+        def progress(_: str, number: int, total: int) -> None:
+            bar.total = total
+            bar.update(number - bar.n)
+
+        history = stages.history_of(settings, arguments.day)
+        done = stages.fill_gaps(settings, arguments.day, history, ACTOR, time.time_ns(), progress)
+    print(backfill.describe_backfill(done))
+    print(f"next: shijim certify --day {arguments.day}")
+    return 0
+
+
+def run_certify(arguments: argparse.Namespace) -> int:
+    """Certifies the day."""
+    settings = _settings(arguments)
+    made = stages.certify(settings, arguments.day, ACTOR, time.time_ns())
+    path = certificate.certificate_path(settings.reports_dir, arguments.day)
+    print(path.read_text() if arguments.json else f"{certificate.describe(made)}\ncertificates: {path}")
+    return 0
+
+
+def run_quality(arguments: argparse.Namespace) -> int:
+    """Judges the day and keeps the page."""
+    settings = _settings(arguments)
+    if sys.stderr.isatty():
+        print("profiling, and loading Great Expectations …", file=sys.stderr)
+    judgement, page = stages.judge_quality(settings, require_trading_day(arguments.day))
+    print(f"{quality.describe(judgement)}\nreport: {page}")
+    return 0
+
+
+def run_ship(arguments: argparse.Namespace) -> int:
+    """Ships what waits."""
+    settings = _settings(arguments)
+    with tqdm(desc="ship", unit="segment", disable=None) as bar:
+
+        def progress(_: str, number: int, total: int) -> None:
+            bar.total = total
+            bar.update(number - bar.n)
+
+        done = stages.ship_backlog(settings, progress)
+    print(ship.describe(done))
+    return EXIT_FAILED if done and done.failed else 0
 
 
 def run_dataset(arguments: argparse.Namespace) -> int:
@@ -164,9 +283,11 @@ def run_dataset(arguments: argparse.Namespace) -> int:
         source=arguments.source,
         feed_latency=FeedLatency(arguments.feed_latency_ms),
     )
-    made = datasets.make_dataset(request, settings.archive_dir, settings.wal_dir, settings.datasets_dir)
-    print(datasets.describe(made))
-    print(f"next: shijim backtest {made.files.npz}")
+    for built in stages.build_datasets(settings, [request], time.time_ns()):
+        if isinstance(built, stages.NotBuilt):
+            raise InvalidDataset(built.reason)
+        print(datasets.describe(built))
+        print(f"next: shijim backtest {built.files.npz}")
     return 0
 
 

@@ -14,7 +14,8 @@ from shijim_live import __version__
 from shijim_live.calendar import Market
 from shijim_live.events import LEVELS, Lane
 from shijim_live.instruments import Instrument, instrument, tick_size_e6
-from shijim_live.store.lake import BACKFILL, Lake
+from shijim_live.store.lake import Lake
+from shijim_live.store.views import BACKFILL
 from shijim_pipelines.event_file import InvalidDataset
 from shijim_pipelines.hft_dataset import (
     Contract,
@@ -25,7 +26,6 @@ from shijim_pipelines.hft_dataset import (
     build_dataset,
     write_dataset,
 )
-from shijim_pipelines.proof.audit import audit_day
 from shijim_pipelines.proof.gap_report import GapReport
 
 _LEVELS = ", ".join(
@@ -34,6 +34,8 @@ _LEVELS = ", ".join(
     for level in range(1, LEVELS + 1)
 )
 _OF_THE_DAY = "WHERE trading_day = {day:Date32} AND code = {code:String}"
+# A dataset is what was received: a backfilled trade has no receive time, and no book around it.
+_RECORDED = "source != 'backfill'"
 _CHOSEN = f"{_OF_THE_DAY} AND lane = {{lane:UInt8}} AND source = {{source:String}}"
 
 
@@ -59,20 +61,31 @@ class Made:
     gaps: int
     lots_missing: int
 
+    def summary(self) -> str:
+        """One line for a log."""
+        return f"{self.request.symbol}: {len(self.dataset.rows):,} rows, {self.lots_missing:,} lots missing"
 
-def make_dataset(request: Request, archive_dir: Path, wal_dir: Path, datasets_dir: Path) -> Made:
-    """Builds and writes the dataset of a symbol's board lane.
 
-    Raises InvalidDataset when the archive has nothing of it, NoData when it has nothing of the day, UnknownInstrument.
+def recorded_symbols(lake: Lake, day: date) -> list[str]:
+    """Every code with a row on the board lane, backfilled ones alone left out: they have no book."""
+    either = " UNION DISTINCT ".join(
+        f"SELECT DISTINCT code FROM {view} WHERE trading_day = {{day:Date32}} AND lane = {{lane:UInt8}} AND {_RECORDED}"
+        for view in ("ticks_raw", "books_raw")
+    )
+    return sorted(str(code) for code in lake.query(either, day=day, lane=int(Lane.BOARD))["code"].to_pylist())
+
+
+def make_dataset(request: Request, lake: Lake, report: GapReport, datasets_dir: Path) -> Made:
+    """Builds and writes the dataset of a symbol's board lane; `report` is the audit of its day.
+
+    Raises InvalidDataset when the archive has nothing of it, UnknownInstrument.
     """
     traded = instrument(request.symbol)
-    report = audit_day(archive_dir, wal_dir, request.day)
-    lake = Lake(archive_dir)
     source = _source(lake, request)
     trades = _rows(lake, request, source, "ticks", "price_e6, volume, side")
     books = _rows(lake, request, source, "books", _LEVELS)
     if trades.num_rows + books.num_rows == 0:
-        raise InvalidDataset(f"{request.symbol} has no {request.session} session on {request.day} in {archive_dir}")
+        raise InvalidDataset(f"{request.symbol}: no {request.session} session on {request.day} in {lake.archive_dir}")
     dataset = build_dataset(books, trades, request.feed_latency)
     name = request.symbol if request.session is None else f"{request.symbol}-{request.session}"
     streams, gaps = _judged(report, request, source)
@@ -94,8 +107,8 @@ def _source(lake: Lake, request: Request) -> str:
     What was backfilled has no books and no receive times: it is no recording.
     """
     found = lake.query(
-        f"SELECT DISTINCT source FROM books_raw {_OF_THE_DAY} "
-        f"UNION DISTINCT SELECT DISTINCT source FROM ticks_raw {_OF_THE_DAY}",
+        f"SELECT DISTINCT source FROM books_raw {_OF_THE_DAY} AND {_RECORDED} "
+        f"UNION DISTINCT SELECT DISTINCT source FROM ticks_raw {_OF_THE_DAY} AND {_RECORDED}",
         day=request.day,
         code=request.symbol,
     )

@@ -1,4 +1,4 @@
-"""`shijim demo`: one simulated trading day through the real commands, ending with what a person would want to know.
+"""`shijim demo`: one simulated trading day, recorded by the real command and taken through the whole Dagster chain.
 
 Not a second way through the product: every step is the command that is printed above it.
 """
@@ -11,15 +11,16 @@ import sys
 import time
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import orjson
 
-from shijim_live.calendar import wall_clock
+from shijim_pipelines.proof import certificate, gap_report
 
 # Written into the folder by the demo itself: only such a folder is ever emptied.
 MARK = ".shijim-demo"
-SYMBOL_ROOT = "TXF"
+PROJECT = Path(__file__).parents[1]
+# A line a sentence of an asset on the terminal; the UI has every event.
+SPOKEN = '{"loggers": {"console": {}}}'
 
 
 class DemoFailed(RuntimeError):
@@ -27,19 +28,22 @@ class DemoFailed(RuntimeError):
 
 
 def run(folder: Path, day: date, seed: int) -> int:
-    """Records, archives, audits, builds and backtests into `folder`, which is emptied first if a demo made it."""
+    """Ranks, records, and launches the whole day into `folder`, which is emptied first if a demo made it."""
+    if not (PROJECT / "dagster_home").is_dir():
+        raise DemoFailed("the demo runs from a checkout, where dagster_home/ is: git clone, then make demo")
     _prepare(folder)
     started = time.monotonic()
     place = ["--data-dir", str(folder)]
-    _step("1/5 record", ["shijim-live", "record", "--broker", "simulated", "--day", str(day), "--seed", str(seed),
+    _step("1/3 universe", ["shijim", "rank", "--day", str(day), *place])
+    _step("2/3 record", ["shijim-live", "record", "--broker", "simulated", "--day", str(day), "--seed", str(seed),
                          "--metrics-port", "0", *place])  # fmt: skip
-    _step("2/5 archive", ["shijim", "archive", *place])
-    _step("3/5 gaps", ["shijim", "audit", "--day", str(day), *place])
-    symbol = _near_month(folder)
-    _step("4/5 dataset", ["shijim", "dataset", "--day", str(day), "--symbol", symbol, *place])
-    npz = next(folder.glob(f"datasets/**/{symbol}.npz"))
-    _step("5/5 backtest", ["shijim", "backtest", str(npz)])
-    print(_summary(folder, day, symbol, npz, time.monotonic() - started))
+    home = folder.absolute() / "dagster_home"
+    home.mkdir()
+    shutil.copy(PROJECT / "dagster_home" / "dagster.yaml", home)
+    _step("3/3 archive to backtest", ["env", f"SHIJIM_DATA_DIR={folder.absolute()}", f"DAGSTER_HOME={home}",
+                                      "dg", "launch", "--job", "whole_day", "--partition", str(day),
+                                      "--config-json", SPOKEN])  # fmt: skip
+    print(_summary(folder, day, time.monotonic() - started))
     return 0
 
 
@@ -54,66 +58,48 @@ def _prepare(folder: Path) -> None:
 
 
 def _step(title: str, command: list[str]) -> None:
+    """Runs a command of this environment, whatever is in PATH."""
     print(f"\n── {title} ── $ {' '.join(command)}", flush=True)
-    modules = {"shijim": "shijim_pipelines", "shijim-live": "shijim_live"}
+    here = Path(sys.executable).parent
+    own = [str(here / word) if (here / word).is_file() else word for word in command]
     started = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", modules[command[0]], *command[1:]], check=False)
+    done = subprocess.run(own, cwd=PROJECT, check=False)
     if done.returncode:
         raise DemoFailed(f"{' '.join(command)} ended with exit code {done.returncode}")
     print(f"   ({time.monotonic() - started:.1f} s)", flush=True)
 
 
-def _near_month(folder: Path) -> str:
-    """The simulated near month of the index future, as the log has it."""
-    from shijim_live.record import wal
-
-    codes: set[str] = set()
-    for path in wal.segment_paths(folder / "wal"):
-        footer = wal.footer(path) or {}
-        codes.update(dict(footer["codes"]))  # type: ignore[call-overload]
-    return min(code for code in codes if code.startswith(SYMBOL_ROOT))
+COUNTED = (
+    "SELECT code, sum(volume) AS lots, countIf(source = 'backfill') AS backfilled "
+    "FROM ticks WHERE lane = 1 GROUP BY code ORDER BY code"
+)
 
 
-def _summary(folder: Path, day: date, symbol: str, npz: Path, seconds: float) -> str:
-    report_path = folder / "reports" / "gaps" / f"{day}.json"
-    report = orjson.loads(report_path.read_bytes())
-    manifests = [orjson.loads(path.read_bytes()) for path in folder.glob("archive/segments/*.json")]
-    recorded = sum(manifest["records"] for manifest in manifests)
-    counted = (
-        "SELECT code, count() AS trades, sum(volume) AS lots FROM ticks WHERE lane = 1 GROUP BY code ORDER BY code"
-    )
+def _summary(folder: Path, day: date, seconds: float) -> str:
+    reports = folder / "reports"
+    found = orjson.loads(certificate.certificate_path(reports, day).read_bytes())["summary"]
+    missing = gap_report.read_report(reports, day).summary()
+    manifests = [orjson.loads(path.read_bytes()) for path in (folder / "archive" / "segments").glob("*.json")]
+    recorded = sum(manifest["records"] for manifest in manifests if manifest["source"] != "backfill")
+    filled = sum(manifest["records"] for manifest in manifests if manifest["source"] == "backfill")
     lines = [
         "",
         f"── {day}: one simulated trading day in {seconds:.0f} s ──",
-        f"events   {recorded:,} recorded, sealed, archived, and read back equal",
-        f"lots     {report['summary']['lots_missing']:,} missing",
-        *(f"         {line}" for line in _missing(report["gaps"])),
-        f"files    {folder / 'wal'}  the log: what was received, never changed",
-        f"         {folder / 'archive'}  Parquet, verified against the log",
-        f"         {report_path}  what is missing, and why",
-        f"         {npz}  for hftbacktest, with {symbol}.meta.json",
+        f"recorded      {recorded:,} events, sealed, archived, and read back equal",
+        f"missing       {missing['lots_missing']:,} lots in {missing['gaps']:,} gaps of what was recorded",
+        f"backfilled    {filled:,} trades, each proven on its neighbours",
+        f"certificates  {found['proven']:,} PROVEN, {found['short']:,} SHORT, {found['unprovable']:,} UNPROVABLE",
+        f"files         {folder / 'wal'}  the log: what was received, never changed",
+        f"              {folder / 'archive'}  Parquet, verified against the log",
+        f"              {reports / 'certificates' / f'{day}.json'}  what is proven, and from what",
+        f"              {reports / 'quality' / f'{day}.html'}  a page to open",
+        f"              {folder / 'datasets' / str(day)}  for hftbacktest, with what each of them lacks",
         "",
         "what to type next:",
+        "  make ui",
         "  . .venv/bin/activate",
-        f"  shijim-live cat {folder}/wal --symbol {symbol} --kind trade --limit 3",
-        f'  shijim query --data-dir {folder} "{counted}"',
-        f"  shijim audit --data-dir {folder} --day {day}",
-        "  shijim --help",
+        f"  shijim certify --data-dir {folder} --day {day}",
+        f"  shijim gaps --data-dir {folder} --day {day}",
+        f'  shijim query --data-dir {folder} "{COUNTED}"',
     ]
     return "\n".join(lines)
-
-
-def _missing(gaps: list[dict[str, Any]]) -> list[str]:
-    """One line a cause: how many lots, of how many codes, and where the most."""
-    lines = []
-    sized = [gap for gap in gaps if gap["lots"]]
-    for reason in sorted({gap["reason"] for gap in sized}):
-        same = [gap for gap in sized if gap["reason"] == reason]
-        worst = max(same, key=lambda gap: int(gap["lots"]))
-        codes = len({gap["symbol"] for gap in same})
-        begin, end = (f"{wall_clock(worst[name]):%m-%d %H:%M:%S}" for name in ("start_ns", "end_ns"))
-        lines.append(
-            f"{sum(gap['lots'] for gap in same):>6,} in {len(same)} gaps of {codes} codes: {reason} "
-            f"(most: {worst['lots']:,} of {worst['symbol']}, {begin} to {end})"
-        )
-    return lines

@@ -6,7 +6,7 @@ neither is known or believable (an import's start and stop, garbage the broker's
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
@@ -28,7 +28,7 @@ MINUTE_TABLE_MAX: Final = 1 << 23
 SESSIONS: Final = (Session.NIGHT.value, Session.DAY.value)
 _FUTURES_EXCHANGES: Final = (Exchange.TAIFEX, Exchange.TIM)
 _FUTURES_CLASSES: Final = (BrokerClass.TICK_FOP_V1, BrokerClass.BIDASK_FOP_V1)
-_BELIEVABLE_NS: Final = tuple(to_exchange_ns(datetime(year, 1, 2)) for year in YEARS)  # noqa: DTZ001
+BELIEVABLE_NS: Final = tuple(to_exchange_ns(datetime(year, 1, 2)) for year in YEARS)  # noqa: DTZ001
 
 # What of a record's header is looked at here.
 _NEEDED: Final = ("kind", "exchange", "broker_class", "exchange_ns", "received_ns", "code")
@@ -124,8 +124,16 @@ def is_futures(rows: Rows | Columns) -> Bools:
     return np.isin(rows["exchange"], _FUTURES_EXCHANGES) | np.isin(rows["broker_class"], _FUTURES_CLASSES)
 
 
+def _numbers(values: Iterable[int]) -> str:
+    return f"({', '.join(str(int(value)) for value in values)})"
+
+
+# The same as a condition on rows of the lake.
+FUTURES_SQL: Final = f"exchange IN {_numbers(_FUTURES_EXCHANGES)} OR broker_class IN {_numbers(_FUTURES_CLASSES)}"
+
+
 def _believable(stamps: Int64s) -> Bools:
-    return (stamps >= _BELIEVABLE_NS[0]) & (stamps < _BELIEVABLE_NS[1])
+    return (stamps >= BELIEVABLE_NS[0]) & (stamps < BELIEVABLE_NS[1])
 
 
 def _place_minutes(keys: Int64s) -> tuple[NDArray[np.int32], NDArray[np.int32], Bools]:

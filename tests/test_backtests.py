@@ -5,12 +5,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import real_txf
-from hftbacktest import BacktestAsset, HashMapMarketDepthBacktest
+from hftbacktest import BacktestAsset, HashMapMarketDepthBacktest, Recorder
 from numba import njit
 from numpy.typing import NDArray
+from test_hft_dataset import Event, Levels, tables
 
 from shijim_pipelines import backtests, hft_dataset
-from shijim_pipelines.backtests import BacktestFailed, BacktestResult, Quoting, run_backtest
+from shijim_pipelines.backtests import (
+    NO_MID_E6,
+    BacktestFailed,
+    BacktestResult,
+    Quoting,
+    Track,
+    run_backtest,
+    run_tracked,
+)
 from shijim_pipelines.hft_dataset import (
     DatasetFiles,
     FeedLatency,
@@ -115,4 +124,86 @@ def test_an_engine_that_stops_early_is_a_failure(tmp_path: Path) -> None:
     unread = unread.risk_adverse_queue_model().no_partial_fill_exchange().trading_qty_fee_model(0.0, 0.0)
     market = HashMapMarketDepthBacktest([unread.tick_size(1.0).lot_size(1.0)])
     with pytest.raises(BacktestFailed, match=r"bad.npz: hftbacktest stopped with code \d+ after 0 steps"):
-        backtests.quote_through(market, Quoting(), path)
+        backtests.quote_through(market, Recorder(1, 10).recorder, Quoting(), path)
+
+
+# The way to the result
+
+
+@pytest.fixture(scope="module")
+def track(files: DatasetFiles) -> Track:
+    return run_tracked(files.npz, files.meta, Quoting())[1]
+
+
+def test_the_track_leads_to_the_result(track: Track, result: BacktestResult) -> None:
+    assert len(track.ns) == result.steps + 1
+    assert (np.diff(track.ns)[:-1] == backtests.STEP_NS).all() and track.ns[-1] >= track.ns[-2]
+    assert track.equity_e6[-1] == result.equity_e6
+    assert (track.position[-1], track.mid_e6[-1]) == (result.position, result.last_mid_e6)
+    assert track.mid_e6[track.mid_e6 != NO_MID_E6][0] == result.first_mid_e6
+
+
+def test_the_fills_add_up_to_the_position_and_the_trades(track: Track, result: BacktestResult) -> None:
+    assert np.array_equal(np.cumsum(track.bought - track.sold), track.position)
+    # Every order is of one lot and fills whole.
+    assert int((track.bought + track.sold).sum()) == result.trades
+    assert (track.bought >= 0).all() and (track.sold >= 0).all()
+    assert len(track.fills) < result.trades, "no second with two fills: both sides of one step were never seen"
+
+
+def test_equity_moves_with_the_mid_when_nothing_fills(track: Track) -> None:
+    still = (track.bought + track.sold)[1:-1] == 0
+    moved = np.diff(track.equity_e6)[:-1][still]
+    assert np.array_equal(moved, (track.position[1:-1] * np.diff(track.mid_e6)[:-1])[still] * 200)
+
+
+def test_a_process_compiles_once_for_any_number_of_datasets(files: DatasetFiles, tmp_path: Path) -> None:
+    run_backtest(files.npz, files.meta, Quoting())
+    known = len(backtests._quote.signatures)
+    small = made(tmp_path, [book(1, [(10, 1)], [(12, 1)]), book(5, [(9, 1)], [(12, 1)])])
+    took_ns = [run_backtest(small.npz, small.meta, Quoting()).elapsed_ns for _ in range(3)]
+    assert len(backtests._quote.signatures) == known == 1
+    assert min(took_ns) < 500_000_000  # compiling takes seconds
+
+
+SECOND = real_txf.SECOND
+
+
+def book(second: int, bids: Levels, asks: Levels) -> Event:
+    return Event(0, real_txf.OPEN_NS + second * SECOND, None, (bids, asks), (0, 0, 0))
+
+
+def trade(second: int, price: int) -> Event:
+    return Event(0, real_txf.OPEN_NS + second * SECOND, None, None, (price, 1, 1))
+
+
+def made(folder: Path, events: list[Event]) -> DatasetFiles:
+    dataset = build_dataset(*tables(events), FeedLatency(FEED_NS))
+    provenance = Provenance(inputs={}, source_commit="test")
+    return hft_dataset.write_dataset(dataset, folder, "TXFD6", real_txf.DAY, real_txf.CONTRACT, provenance)
+
+
+@pytest.mark.parametrize(
+    ("events", "mid_e6"),
+    [
+        ([book(second, [(10, 1 + second % 2)], [(12, 2)]) for second in range(30)], 11_000_000),
+        ([book(0, [(10, 2)], [(12, 2)]), *(book(second, [], []) for second in range(3, 30))], 11_000_000),
+        ([book(second, [(10, 2)], []) for second in range(30)], NO_MID_E6),
+        ([book(second, [], []) for second in range(30)], NO_MID_E6),
+        ([trade(second, 10) for second in range(30)], NO_MID_E6),
+        ([trade(0, 10)], NO_MID_E6),
+        ([book(0, [(10, 2)], [(12, 2)])], NO_MID_E6),
+    ],
+    ids=["never trades", "book empties", "one side", "empty book", "no book", "one trade", "one book"],
+)
+def test_a_market_where_nothing_happens_is_a_result_not_a_crash(
+    tmp_path: Path, events: list[Event], mid_e6: int
+) -> None:
+    files = made(tmp_path, events)
+    result, track = run_tracked(files.npz, files.meta, Quoting())
+    assert (result.trades, result.position, result.equity_e6, result.last_mid_e6) == (0, 0, 0, mid_e6)
+    assert len(track.fills) == 0 and not track.equity_e6.any()
+    assert (track.mid_e6 == mid_e6).all()
+    text = backtests.summary(result)
+    assert "equity    0 TWD" in text
+    assert ("never two-sided" in text) == (mid_e6 == NO_MID_E6)

@@ -6,8 +6,9 @@ import csv
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -255,7 +256,7 @@ def test_holidays_package_disagrees_only_where_listed() -> None:
 
 
 def test_every_override_is_still_needed() -> None:
-    assert set(map(str, calendar._overrides())) == set(HOLIDAYS_PACKAGE_WRONGLY_OPEN)
+    assert set(map(str, calendar._own_overrides())) == set(HOLIDAYS_PACKAGE_WRONGLY_OPEN)
 
 
 def test_exchange_calendars_disagrees_only_where_listed() -> None:
@@ -298,32 +299,61 @@ def test_the_schedule_is_announced_at_least_through_2026() -> None:
 # Overrides
 
 
+ENTRY = '[[day]]\ndate = {}\nstatus = "{}"\nreason = "{}"\nsource = "notice"\n'
+
+
 @pytest.fixture
-def restore_overrides() -> object:
-    yield
-    calendar._extra_overrides.clear()
-    calendar._overrides.cache_clear()
-    calendar._closures.cache_clear()
-
-
-@pytest.mark.usefixtures("restore_overrides")
-def test_an_operator_can_add_a_closure_and_an_opening(tmp_path: Path) -> None:
+def own_file(tmp_path: Path) -> Iterator[Path]:
+    """Where an operator's overrides will be, followed from now on."""
     path = tmp_path / "overrides.toml"
-    entry = '[[day]]\ndate = {}\nstatus = "{}"\nreason = "{}"\nsource = "notice"\n'
-    path.write_text(
-        entry.format("2026-04-09", "closed", "typhoon Test")
-        + entry.format("2026-04-11", "open", "extra session")
-        + entry.format("2026-04-06", "open", "extra session")
+    calendar.follow(path)
+    yield path
+    path.unlink(missing_ok=True)
+    calendar.refresh()
+    del calendar._followed[path]
+
+
+def test_an_operator_can_add_a_closure_and_an_opening(own_file: Path) -> None:
+    own_file.write_text(
+        ENTRY.format("2026-04-09", "closed", "typhoon Test")
+        + ENTRY.format("2026-04-11", "open", "extra session")
+        + ENTRY.format("2026-04-06", "open", "extra session")
     )
-    assert is_trading_day(day("2026-04-09"))
-    calendar.use_overrides(path)
+    assert is_trading_day(day("2026-04-09")), "nothing changes under a caller who did not ask for it"
+    assert calendar.refresh()
     open_days = [day(f"2026-04-{n:02}") for n in (6, 7, 8, 10, 11)]
     assert trading_days(day("2026-04-06"), day("2026-04-12")) == open_days
     with pytest.raises(NotATradingDay, match="typhoon Test"):
         require_trading_day(day("2026-04-09"))
 
 
-@pytest.mark.usefixtures("restore_overrides")
+def test_a_file_of_overrides_may_appear_change_and_go_while_a_process_runs(own_file: Path) -> None:
+    assert not calendar.refresh()
+    own_file.write_text(ENTRY.format("2026-04-09", "closed", "typhoon One"))
+    assert calendar.refresh()
+    assert not calendar.refresh()
+    assert not is_trading_day(day("2026-04-09"))
+    own_file.write_text(ENTRY.format("2026-04-10", "closed", "typhoon Another"))
+    assert calendar.refresh()
+    assert [is_trading_day(day(f"2026-04-{n:02}")) for n in (9, 10)] == [True, False]
+    own_file.unlink()
+    assert calendar.refresh()
+    assert is_trading_day(day("2026-04-10"))
+    assert not calendar.refresh()
+
+
+def test_a_file_that_is_there_when_it_is_first_followed_holds_at_once_and_twice_is_as_once(tmp_path: Path) -> None:
+    path = tmp_path / "overrides.toml"
+    path.write_text(ENTRY.format("2026-04-09", "closed", "typhoon Test"))
+    calendar.follow(path)
+    calendar.follow(path)
+    assert not is_trading_day(day("2026-04-09"))
+    path.unlink()
+    assert calendar.refresh()
+    del calendar._followed[path]
+    assert is_trading_day(day("2026-04-09"))
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -332,15 +362,33 @@ def test_an_operator_can_add_a_closure_and_an_opening(tmp_path: Path) -> None:
         '[[day]]\ndate = 2026-04-09\nstatus = "closed"\nsource = "s"\n',
         '[[day]]\ndate = 2026-04-09\nstatus = "closed"\nreason = "r"\n',
         '[[day]]\ndate = 2026-04-09\nstatus = "closed"\nreason = "r"\nsource = "s"\n' * 2,
+        '[[days]]\ndate = 2026-04-09\nstatus = "closed"\nreason = "r"\nsource = "s"\n',
+        '[day]\ndate = 2026-04-09\nstatus = "closed"\nreason = "r"\nsource = "s"\n',
+        "day = [3]\n",
         "[[day\n",
+        "\udcff",
     ],
 )
-def test_a_bad_override_file_is_refused_by_name_and_changes_nothing(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "overrides.toml"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=r"overrides\.toml"):
-        calendar.use_overrides(path)
-    assert is_trading_day(day("2026-04-09"))
+def test_a_bad_override_file_is_refused_until_it_is_right_and_changes_nothing(own_file: Path, text: str) -> None:
+    own_file.write_text(ENTRY.format("2026-04-10", "closed", "typhoon Test"))
+    calendar.refresh()
+    own_file.write_bytes(text.encode(errors="surrogateescape"))
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"overrides\.toml"):
+            calendar.refresh()
+    assert [is_trading_day(day(f"2026-04-{n:02}")) for n in (9, 10)] == [True, False], "the last good state"
+    own_file.write_text("")
+    assert calendar.refresh()
+    assert is_trading_day(day("2026-04-10"))
+
+
+def test_a_refresh_that_finds_nothing_costs_next_to_nothing(own_file: Path) -> None:
+    own_file.write_text(ENTRY.format("2026-04-09", "closed", "typhoon Test"))
+    calendar.refresh()
+    began_ns = time.perf_counter_ns()
+    for _ in range(1_000):
+        calendar.refresh()
+    assert time.perf_counter_ns() - began_ns < 1_000 * 100_000, "100 µs each would still be nothing"
 
 
 # Attribution

@@ -20,7 +20,7 @@ from test_way import RECORD, arguments, run
 from rust_indicators import Publisher, RingReader, SegmentReader
 from shijim_live.events import Kind, Status, decode_all
 from shijim_live.record.recorder import ring_path
-from shijim_pipelines.archive import manifests
+from shijim_live.store.manifest import manifests
 
 THREADS = 4
 EACH = 4_000

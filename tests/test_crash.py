@@ -25,7 +25,7 @@ from shijim_live.events import Kind
 from shijim_live.record import wal
 from shijim_live.record.recorder import ring_path
 from shijim_live.store.lake import Lake
-from shijim_pipelines.archive import read_manifest
+from shijim_live.store.manifest import read_manifest
 
 KILLS = int(os.environ.get("SHIJIM_CRASH_KILLS", "10"))
 SEED = int(os.environ.get("SHIJIM_CRASH_SEED", "1"))

@@ -226,7 +226,8 @@ def test_columns_and_report_fields_of_the_page_are_those_of_the_code() -> None:
     assert words_after(text, "Columns:") == set(schema.PROVENANCE)
     assert words_after(text, "Gap:") == {field.name for field in fields(Gap)}
     assert words_after(text, "Stream:") == {field.name for field in fields(Stream)}
-    assert words_after(text, "/gaps/<day>.json` has") == {field.name for field in fields(GapReport)} | {"summary"}
+    written = {field.name for field in fields(GapReport)} | {"summary", "digest"}
+    assert words_after(text, "/gaps/<day>.json` has") == written
     assert words_after(text, "event type:") == set(EVENT_DTYPE.names or ())
 
 

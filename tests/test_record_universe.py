@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -48,9 +49,10 @@ def put(data_dir: Path, universe: Universe) -> Path:
     return path
 
 
-def record(data_dir: Path, *more: str) -> subprocess.CompletedProcess[str]:
+def record(data_dir: Path, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [*COMMAND, "--events", str(EVENTS), "--data-dir", str(data_dir), "--metrics-port", "0", *more]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    known = os.environ | environment
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=known)
 
 
 def recorded_codes(data_dir: Path, shard: int = 0) -> dict[str, int]:
@@ -85,6 +87,15 @@ def test_two_shards_record_their_codes_and_together_every_event_of_the_universe(
         said = f"{len(codes)} of the 5 codes of the universe of 2026-04-09, shard {shard} of 2"
         assert f"recording {said}" in done.stderr and f"of {said}" in done.stdout
         assert recorded_codes(tmp_path, shard) == {code: everything[code] for code in codes}
+
+
+def test_the_shard_of_the_environment_counts_and_an_option_wins_over_it(tmp_path: Path) -> None:
+    put(tmp_path, universe_of(("2330",), ("2317",)))
+    shards = {"SHARD_ID": "1", "TOTAL_SHARDS": "2"}
+    assert record(tmp_path, **shards).returncode == 0
+    assert set(recorded_codes(tmp_path, 1)) == {"2317"}
+    alone = record(tmp_path, "--shard", "0/1", **shards)
+    assert "is made for 2 shards and this recorder is one of 1" in alone.stderr
 
 
 def test_without_a_file_or_with_none_everything_is_recorded(tmp_path: Path, everything: dict[str, int]) -> None:

@@ -259,7 +259,10 @@ def test_what_a_recording_cannot_prove_is_unprovable_not_green(real_days: Path) 
     report = report_of(real_days)
     summary = report["summary"]
     assert isinstance(summary, dict)
-    assert summary["verdict"] == "unprovable" and summary["lots_missing"] == 0
+    streams, gaps = report["streams"], report["gaps"]
+    assert isinstance(streams, list) and isinstance(gaps, list)
+    assert {stream["verdict"] for stream in streams} == {"unprovable"} and summary["lots_missing"] == 0
+    assert [(gap["gap_type"], gap["cause"]) for gap in gaps] == [("silence", "early_stop")]
 
 
 @needs_data

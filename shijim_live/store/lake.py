@@ -18,19 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from shijim_live.store import schema
+from shijim_live.store.views import column_types, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BACKFILL: Final = "backfill"  # the source of what was filled in from the broker's history
-_SAME_TRADE: Final = "trading_day, session, code, lane, total_volume, exchange_ns, price_e6, volume"
 # The segment a file is of: its name up to the first dot.
 _KEY: Final = "splitByChar('.', _file)[1]"
 _GLOB_CHARACTERS: Final = frozenset("*?{}[]'\\")
-_TYPES: Final = {
-    "int32": "Int32", "int64": "Int64", "uint8": "UInt8", "uint16": "UInt16", "uint32": "UInt32", "bool": "Bool",
-    "date32[day]": "Date32", "binary": "String",
-}  # fmt: skip
 _lakes = 0  # each has a database of its own in the one engine of the process
 
 
@@ -103,29 +98,13 @@ def views(archive_dir: Path) -> list[str]:
         files = f"{archive_dir.absolute()}/{table}/trading_day=*/*.parquet"
         source = f"file('{files}', 'Parquet', '{_structure(table)}')"
         statements.append(f"CREATE VIEW {table}_raw AS SELECT * FROM {source} WHERE {_KEY} IN ({archived})")
-        rows = f"SELECT * FROM {table}_raw WHERE NOT duplicate"
-        if table == "ticks":
-            # Ordered, so that every query hides the same one; the engine filters before it sorts.
-            order = f"source = '{BACKFILL}', run_id, sequence"
-            first = f"{rows} AND total_volume IS NOT NULL ORDER BY {order} LIMIT 1 BY {_SAME_TRADE}"
-            rows = f"{rows} AND total_volume IS NULL UNION ALL ({first})"
-        statements.append(f"CREATE VIEW {table} AS {rows}")
+        statements.append(f"CREATE VIEW {table} AS {shown(table)}")
     return statements
 
 
 def _structure(table: str) -> str:
     """Columns as the engine declares them: views have the right ones even before the first file."""
-    import pyarrow as pa
-
-    found = []
-    for field in schema.schema(table):
-        if pa.types.is_dictionary(field.type):
-            kind = "LowCardinality(String)"
-        else:
-            kind = _TYPES[str(field.type)]
-            kind = f"Nullable({kind})" if field.nullable else kind
-        found.append(f"{field.name} {kind}")
-    return ", ".join(found)
+    return ", ".join(f"{name} {kind}" for name, kind in column_types(table).items())
 
 
 def _text(value: str | int | date) -> str:

@@ -41,7 +41,7 @@ from shijim_pipelines.proof.gap_report import (
     session_name,
     write_report,
 )
-from shijim_pipelines.proof.row_groups import Sight
+from shijim_pipelines.proof.row_groups import Sight, row_groups
 from shijim_pipelines.proof.volume import Judged, StreamKey, Tally, VolumeGap, judge_files
 
 __all__ = [
@@ -99,7 +99,8 @@ def audit_day(
         for stream, missing in about.streams(found):
             streams.append(stream)
             gaps += missing
-        gaps += silence.holes(mine, archive_dir, day, found.tallies, about.outages, sessions)
+        books = row_groups("books", files_of(mine, archive_dir, "books", day))
+        gaps += silence.holes(source, books, found, day, about.outages, sessions)
     for stream, gap in absent_streams(Closing(closing or {}, sessions), wanted, judged, day):
         streams.append(stream)
         gaps.append(gap)

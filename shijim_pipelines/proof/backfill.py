@@ -26,10 +26,12 @@ from shijim_live.events import ABSENT_I64, BrokerClass, Exchange, Flag, Kind, La
 from shijim_live.instruments import UnknownInstrument, instrument
 from shijim_live.record import wal
 from shijim_live.record.wal import make_folder
-from shijim_live.store.lake import BACKFILL, Lake
+from shijim_live.store.lake import Lake
+from shijim_live.store.manifest import read_manifest
 from shijim_live.store.schema import Rows as Records
 from shijim_live.store.schema import blank_rows
-from shijim_pipelines.archive import Skipped, archive_segment, read_manifest
+from shijim_live.store.views import BACKFILL
+from shijim_pipelines.archive import Skipped, archive_segment
 from shijim_pipelines.proof import answer
 from shijim_pipelines.proof.alignment import Aligned, Fill, Misfit, missing_ranges
 from shijim_pipelines.proof.day_segments import Manifests, not_archived

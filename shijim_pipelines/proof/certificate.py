@@ -21,9 +21,10 @@ import orjson
 from shijim_live.calendar import CLOSE_GRACE_NS, Market, NotYet, Session, session_bounds, wall_clock
 from shijim_live.events import ABSENT_I64
 from shijim_live.instruments import UnknownInstrument, instrument
-from shijim_live.store.lake import BACKFILL, Lake
+from shijim_live.store.lake import Lake
+from shijim_live.store.manifest import read_manifest
 from shijim_live.store.parquet import parquet_path, replace_durably
-from shijim_pipelines.archive import read_manifest
+from shijim_live.store.views import BACKFILL
 from shijim_pipelines.proof.coverage import Covered, books_of, covered_by_stream, lots_within
 from shijim_pipelines.proof.gap_report import Gap
 from shijim_pipelines.proof.ledger import Change, Entry, State, advance, missing_lots, read_ledger, standing, stream_of
@@ -332,9 +333,13 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
 
 
+def certificate_path(reports_dir: Path, day: date) -> Path:
+    return reports_dir / "certificates" / f"{day}.json"
+
+
 def write_certificates(made: Certificates, reports_dir: Path) -> Path:
     """`certificates/<day>.json`, whole or not at all; the same certificates give the same bytes."""
-    path = reports_dir / "certificates" / f"{made.trading_day}.json"
+    path = certificate_path(reports_dir, made.trading_day)
     path.parent.mkdir(parents=True, exist_ok=True)
     contents = asdict(made) | {"summary": made.summary()}
     for one in contents["certificates"]:

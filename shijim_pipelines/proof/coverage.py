@@ -14,7 +14,8 @@ from typing import Final
 import numpy as np
 
 from shijim_live.events import Flag, Lane
-from shijim_live.store.lake import BACKFILL, Lake
+from shijim_live.store.lake import Lake
+from shijim_live.store.views import BACKFILL
 from shijim_pipelines.proof.labels import grouped, labels_of
 
 _LANES: Final = {int(Lane.BOARD): "board", int(Lane.ODD): "odd"}

@@ -20,9 +20,9 @@ from shijim_live.calendar import DAY_NS, Market, next_trading_day, previous_trad
 from shijim_live.events import ABSENT_I64, TEXT_BYTES, Kind
 from shijim_live.record import wal
 from shijim_live.store import schema
-from shijim_live.store.lake import BACKFILL
+from shijim_live.store.manifest import MANIFESTS, missing_files, read_manifest
 from shijim_live.store.parquet import parquet_path, stored_rows
-from shijim_pipelines.archive import MANIFESTS, missing_files, read_manifest
+from shijim_live.store.views import BACKFILL
 
 # A run is looked through this far on both sides of the day: our clock may be off, and books go on after the close.
 MARGIN_NS: Final = DAY_NS

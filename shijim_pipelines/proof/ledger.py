@@ -25,7 +25,7 @@ import orjson
 
 from shijim_live.events import ABSENT_I64
 from shijim_live.record.wal import make_folder, sync_name
-from shijim_pipelines.proof.gap_report import Gap, GapReport
+from shijim_pipelines.proof.gap_report import SHOWN_MAX, Gap, GapReport
 
 _CHAIN_DIGITS: Final = 16
 _CHAIN_KEY: Final = b',"chain":"'
@@ -100,6 +100,19 @@ class Entry:
 def ledger_path(reports_dir: Path, day: date) -> Path:
     """Where the ledger of a day lies."""
     return reports_dir / "ledger" / f"{day}.jsonl"
+
+
+def describe(entries: Sequence[Entry]) -> str:
+    """A line for every gap, as it stands, the largest first."""
+    worst = sorted(entries, key=lambda entry: (-entry.lots, entry.gap_id))
+    lines = [f"{len(worst):,} gaps, {sum(entry.lots for entry in worst):,} lots"]
+    for entry in worst[:SHOWN_MAX]:
+        symbol = entry.gap.symbol if entry.gap else ""
+        reason = str(entry.evidence.get("reason", ""))
+        why = f"{entry.cause}: {reason}" if reason else entry.cause
+        lines.append(f"{entry.state:<13} {symbol:<8} {entry.lots:>7,} lots  {why}")
+    more = len(worst) - SHOWN_MAX
+    return "\n".join(lines + ([f"… and {more:,} more"] if more > 0 else []))
 
 
 def read_ledger(reports_dir: Path, day: date) -> list[Entry]:

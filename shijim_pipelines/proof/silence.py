@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache, partial
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -23,11 +22,11 @@ from shijim_live.calendar import MINUTE_NS, SECOND_NS, Market, Session, session_
 from shijim_live.events import ABSENT_I64, Lane
 from shijim_live.instruments import UnknownInstrument, expiry, instrument
 from shijim_pipelines.placement import SESSIONS
-from shijim_pipelines.proof.day_segments import Manifest, Outage, files_of
+from shijim_pipelines.proof.day_segments import Outage
 from shijim_pipelines.proof.ends import market_of
 from shijim_pipelines.proof.gap_report import Gap, Metadata, SessionKey, lane_name
-from shijim_pipelines.proof.row_groups import NOWHERE, Columns, RowGroup, Sight, read, read_made, row_groups, sights
-from shijim_pipelines.proof.volume import StreamKey, Tally
+from shijim_pipelines.proof.row_groups import NOWHERE, Columns, RowGroup, Sight, read, read_made, sights
+from shijim_pipelines.proof.volume import Judged
 
 # The longest quiet of a front month that was no hole: 47 s at the open of a night, in 60 hours of real recordings.
 SILENCE_NS_MIN: Final = 60 * SECOND_NS
@@ -96,23 +95,23 @@ class _Hole:
 
 
 def holes(
-    segments: Sequence[Manifest],
-    archive_dir: Path,
+    source: str,
+    books: Sequence[RowGroup],
+    judged: Judged,
     day: date,
-    tallies: Mapping[StreamKey, Tally],
     outages: Sequence[Outage],
     sessions: Mapping[SessionKey, bool],
 ) -> list[Gap]:
-    """Silences of one source's segments; `sessions` says which are over."""
-    groups = {table: row_groups(table, files_of(segments, archive_dir, table, day)) for table in ("books", "ticks")}
-    proven = {(code, session) for (code, _, session), tally in tallies.items() if tally.judged}
-    if not groups["books"] and all((code, session) in proven for code, _, session in tallies):
+    """Silences of one source, from its books and its judged trades; `sessions` says which are over."""
+    groups = {"books": books, "ticks": judged.groups}
+    proven = {(code, session) for (code, _, session), tally in judged.tallies.items() if tally.judged}
+    if not books and all((code, session) in proven for code, _, session in judged.tallies):
         return []
     origin_ns = session_bounds(day, Market.FUTURES)[0].open_ns
     number: dict[str, int] = {}
     minutes = {table: _minutes(groups[table], origin_ns, number) for table in groups}
     with_books = {SESSIONS[at] for at in np.unique(minutes["books"].cell // _MINUTES // _KINDS % len(SESSIONS))}
-    futures = {code: tally.futures for (code, _, _), tally in tallies.items()}
+    futures = {code: tally.futures for (code, _, _), tally in judged.tallies.items()}
     found: list[_Hole] = []
     for code in sorted(number):
         for session in SESSIONS:
@@ -123,7 +122,7 @@ def holes(
             seen = _session(code, session, market, day, minutes, place, outages, sessions[market, session])
             found += [] if (code, session) in proven else _silences(seen)
             found += _book_silences(seen) if session in with_books else []
-    return [_gap(groups, segments[0]["source"], hole) for hole in found]
+    return [_gap(groups, source, hole) for hole in found]
 
 
 def _market(futures: Mapping[str, bool], code: str, session: str) -> Market:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from shijim_live.calendar import Session
 from shijim_live.events import Flag, Lane
-from shijim_live.store.lake import BACKFILL, Lake
-from shijim_pipelines.archive import read_manifest
+from shijim_live.store.lake import Lake
+from shijim_live.store.manifest import read_manifest
+from shijim_live.store.views import BACKFILL
 from shijim_pipelines.proof.alignment import Contradiction, Recorded, recorded
 from shijim_pipelines.proof.labels import Labels, grouped, labels_of
 

@@ -1,0 +1,159 @@
+"""Every stage of a trading day, given the settings alone: what `shijim <verb>` and the asset both call.
+
+Not the work, which is in the stages' own files; here stands which folder each of them is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from shijim_live.broker.history import History
+from shijim_live.broker.simulated_history import Defect
+from shijim_live.settings import Settings
+from shijim_live.store import ship
+from shijim_live.store.lake import Lake
+from shijim_live.store.server import Server
+from shijim_live.universe import Universe, UniverseMissing, read_universe
+from shijim_pipelines import datasets, quality
+from shijim_pipelines.event_file import InvalidDataset
+from shijim_pipelines.history import history_for
+from shijim_pipelines.proof import audit, backfill, certificate, ledger
+from shijim_pipelines.proof.gap_report import GapReport, read_report, write_report
+from shijim_pipelines.quotes import closing_totals, instruments_of, quotes_of
+from shijim_pipelines.universe import choose_universe, write_universe
+
+if TYPE_CHECKING:
+    from shijim_pipelines.backtests import BacktestResult, Track
+
+
+def history_of(settings: Settings, day: date, defects: frozenset[Defect] = frozenset()) -> History:
+    """Whom to ask about a day. Raises HistoryUnavailable for what no broker can be asked about."""
+    return history_for(day, settings.wal_dir, settings.market_dir, defects=defects)
+
+
+def wanted_codes(settings: Settings, day: date) -> tuple[str, ...]:
+    """What should have been recorded: the universe of the day; () where none was chosen."""
+    try:
+        universe = read_universe(settings.universe_dir, day)
+    except UniverseMissing:
+        return ()
+    return tuple(one.code for one in universe.chosen)
+
+
+def list_instruments(settings: Settings, day: date, history: History) -> pa.Table:
+    """What can be subscribed on the day; asked once, then read from disk."""
+    return instruments_of(day, settings.market_dir, history)
+
+
+def take_quotes(settings: Settings, day: date, history: History, now_ns: int) -> pa.Table:
+    """Totals of the day's closed sessions; asked again only for sessions that closed since."""
+    recorded = datasets.recorded_symbols(Lake(settings.archive_dir), day)
+    by_minute = sorted({*recorded, *wanted_codes(settings, day)})
+    return quotes_of(day, settings.market_dir, history, now_ns, by_minute)
+
+
+def choose(settings: Settings, day: date, history: History, now_ns: int,
+           progress: Callable[[date, int, int], None] = lambda *_: None) -> tuple[Universe, Path]:  # fmt: skip
+    """Ranks the universe of the day and writes it where `shijim-live record` reads it."""
+    universe = choose_universe(
+        day,
+        settings.market_dir,
+        history,
+        settings.universe_strategies,
+        settings.universe_limit,
+        settings.universe_lookback_days,
+        settings.total_shards,
+        as_of_ns=now_ns,
+        progress=progress,
+    )
+    return universe, write_universe(universe, settings.universe_dir)
+
+
+def ship_backlog(settings: Settings, progress: ship.Progress | None = None) -> ship.Shipped | None:
+    """Sends the server what it has not confirmed; None where no server is configured."""
+    server, shipped_dir = Server.of(settings), settings.shipped_dir
+    if server is None or shipped_dir is None:
+        return None
+    return ship.ship(settings.archive_dir, shipped_dir, server, settings.fallback_dir, progress)
+
+
+def audit_day(settings: Settings, day: date, now_ns: int) -> tuple[GapReport, Path]:
+    """What is missing in what was recorded, written as the day's report."""
+    report = audit.audit_day(
+        settings.archive_dir,
+        settings.wal_dir,
+        day,
+        closing=closing_totals(settings.market_dir, day),
+        wanted=wanted_codes(settings, day),
+        as_of_ns=now_ns,
+    )
+    return report, write_report(report, settings.reports_dir)
+
+
+def keep_ledger(settings: Settings, day: date, actor: str, now_ns: int) -> list[ledger.Entry]:
+    """Enters the day's report into its ledger; how every gap stands now."""
+    ledger.record_report(read_report(settings.reports_dir, day), settings.reports_dir, actor, now_ns)
+    return list(ledger.standing(ledger.read_ledger(settings.reports_dir, day)).values())
+
+
+def fill_gaps(settings: Settings, day: date, history: History, actor: str, now_ns: int,
+              progress: backfill.Progress | None = None) -> backfill.Backfilled:  # fmt: skip
+    """One attempt at the gaps that are open."""
+    places = (settings.archive_dir, settings.wal_dir, settings.reports_dir, settings.market_dir)
+    return backfill.backfill_day(day, *places, history, actor, now_ns, progress)
+
+
+def certify(settings: Settings, day: date, actor: str, now_ns: int) -> certificate.Certificates:
+    """What is proven of the day, written as its certificates."""
+    places = (settings.archive_dir, settings.reports_dir, settings.market_dir)
+    return certificate.certify_day(day, *places, now_ns, actor, wanted_codes(settings, day))
+
+
+def judge_quality(settings: Settings, day: date) -> tuple[quality.Judgement, Path]:
+    """The quality report of the day: profile, judgement, page."""
+    judgement = quality.judge(quality.profile(Lake(settings.archive_dir), day), day)
+    return judgement, quality.write_report(judgement, settings.reports_dir)
+
+
+@dataclass(frozen=True, slots=True)
+class NotBuilt:
+    """A symbol of which no dataset could be made, and why."""
+
+    symbol: str
+    reason: str
+
+    def summary(self) -> str:
+        return f"{self.symbol}: not built: {self.reason}"
+
+
+def build_datasets(settings: Settings, requests: Sequence[datasets.Request], now_ns: int
+                   ) -> Iterator[datasets.Made | NotBuilt]:  # fmt: skip
+    """Datasets of one trading day; its audit is made once. One that cannot be built keeps no other from being built."""
+    lake = Lake(settings.archive_dir)
+    report = audit_day(settings, requests[0].day, now_ns)[0]
+    for request in requests:
+        try:
+            yield datasets.make_dataset(request, lake, report, settings.datasets_dir)
+        except InvalidDataset as reason:
+            yield NotBuilt(request.symbol, str(reason))
+
+
+def backtest_day(settings: Settings, day: date, symbols: Sequence[str]
+                 ) -> Iterator[tuple[str, BacktestResult, Track]]:  # fmt: skip
+    """The quoter on every whole-day dataset of the day, or on those of `symbols`. Raises InvalidDataset."""
+    from shijim_pipelines import backtests  # it imports hftbacktest and numba: two seconds
+
+    folder = settings.datasets_dir / str(day)
+    files = [folder / f"{symbol}.npz" for symbol in symbols] or sorted(folder.glob("*.npz"))
+    whole = [path for path in files if "." not in path.stem and "-" not in path.stem]
+    if not whole:
+        raise InvalidDataset(f"{folder}: no dataset here. Run: shijim dataset --day {day} --symbol S")
+    for path in whole:
+        result, track = backtests.run_tracked(path, path.with_suffix(".meta.json"), backtests.Quoting())
+        yield path.stem, result, track
