@@ -35,7 +35,7 @@ _LEVELS = ", ".join(
 )
 _OF_THE_DAY = "WHERE trading_day = {day:Date32} AND code = {code:String}"
 # A dataset is what was received: a backfilled trade has no receive time, and no book around it.
-_RECORDED = "source != 'backfill'"
+_RECORDED = f"source != '{BACKFILL}'"
 _CHOSEN = f"{_OF_THE_DAY} AND lane = {{lane:UInt8}} AND source = {{source:String}}"
 
 

@@ -292,10 +292,10 @@ def test_no_dataset_takes_what_was_filled_in_for_a_recording(tmp_path: Path) -> 
     recorded(tmp_path, [book, *WHOLE[:4], *WHOLE[6:]])
     filled(tmp_path, Told(told(WHOLE)))
     request = Request(DAY, "TXFD6", None, None, FeedLatency(0))
-    places = (tmp_path / "archive", tmp_path / "wal", tmp_path / "datasets")
-    assert make_dataset(request, *places).source == "simulated"
+    lake, report = Lake(tmp_path / "archive"), audit_day(tmp_path / "archive", tmp_path / "wal", DAY)
+    assert make_dataset(request, lake, report, tmp_path / "datasets").source == "simulated"
     with pytest.raises(InvalidDataset, match="recorded by simulated, not by backfill"):
-        make_dataset(replace(request, source="backfill"), *places)
+        make_dataset(replace(request, source="backfill"), lake, report, tmp_path / "datasets")
 
 
 # Answers by themselves

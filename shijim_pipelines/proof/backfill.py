@@ -34,6 +34,8 @@ from shijim_live.store.views import BACKFILL
 from shijim_pipelines.archive import Skipped, archive_segment
 from shijim_pipelines.proof import answer
 from shijim_pipelines.proof.alignment import Aligned, Fill, Misfit, missing_ranges
+from shijim_pipelines.proof.backfilled import Backfilled, Left, describe_backfill
+from shijim_pipelines.proof.day_segments import Manifests, not_archived
 from shijim_pipelines.proof.gap_report import Gap
 from shijim_pipelines.proof.ledger import (
     Change,
@@ -50,6 +52,8 @@ from shijim_pipelines.proof.streams import NO_STREAM, Streams, read_streams
 from shijim_pipelines.quotes import closing_totals
 from shijim_pipelines.sealed_run import run_header, write_run
 
+__all__ = ["BackfillFailed", "Backfilled", "backfill_day", "describe_backfill"]
+
 APPEND_RECORDS: Final = 65_536
 LOTS_PER_ROW: Final = 4  # of a code of which nothing is recorded: only the order of questions depends on it
 
@@ -58,32 +62,6 @@ Progress = Callable[[str, int, int], None]
 
 class BackfillFailed(RuntimeError):
     """What was proven could not be archived; the text says why. The ledger says nothing of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """A gap that stays open."""
-
-    code: str
-    session: str
-    lots: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Backfilled:
-    """What one attempt did."""
-
-    trading_day: date
-    run_id: str  # "" where nothing new was written
-    gaps: int  # filled
-    lots: int
-    trades: int  # written
-    asked: tuple[str, ...]  # codes the broker was asked for
-    left: tuple[Left, ...]
-    unrecoverable: int
-    quarantined: tuple[Path, ...]
-    exhausted: str  # why no more was asked; "" where nothing kept us from it
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +114,7 @@ def backfill_day(
         entries = open_gaps(reports_dir, day)
         streams = read_streams(Lake(archive_dir), day, {_gap(entry).symbol for entry in entries})
         attempt = _Attempt(day, archive_dir, market_dir, history, closing_totals(market_dir, day), streams)
-        by_code = _askable(attempt, entries, _waiting(wal_dir, archive_dir))
+        by_code = _askable(attempt, entries, _waiting(wal_dir, archive_dir, day))
         for done, (code, mine) in enumerate(by_code, 1):
             _fill_code(attempt, code, mine)
             if progress:
@@ -215,13 +193,12 @@ def _evidence_of_runs(attempt: _Attempt, runs: Sequence[str]) -> Evidence:
     return {"runs": list(runs), "answers": answers, "proof": "proven before it was archived"}
 
 
-def _waiting(wal_dir: Path, archive_dir: Path) -> list[tuple[Path, int, int]]:
-    """Sealed segments that are not archived, with the first and last exchange stamp in them."""
+def _waiting(wal_dir: Path, archive_dir: Path, day: date) -> list[tuple[Path, int, int]]:
+    """Sealed segments of the day that are not archived, with the first and last exchange stamp in them."""
     found = []
-    for path in wal.segment_paths(wal_dir) if wal_dir.is_dir() else ():
-        if read_manifest(archive_dir, path.stem) is None and (footer := read_footer(path)) is not None:
-            span = orjson.loads(footer).get("exchange_ns")
-            found += [(path, int(span[0]), int(span[1]))] if span else []
+    for path in not_archived(Manifests(archive_dir), wal_dir, day):
+        span = orjson.loads(read_footer(path) or b"{}").get("exchange_ns")
+        found += [(path, int(span[0]), int(span[1]))] if span else []
     return found
 
 
@@ -434,19 +411,3 @@ def _summary(attempt: _Attempt, entries: Sequence[Entry], changes: Sequence[Chan
         quarantined=tuple(attempt.quarantined),
         exhausted=attempt.exhausted,
     )
-
-
-def describe_backfill(done: Backfilled) -> str:
-    """For a person: what was filled, and why the rest was not."""
-    head = f"Backfill of trading day {done.trading_day}: {done.gaps:,} gaps filled, {done.lots:,} lots"
-    lines = [f"{head}; {done.trades:,} trades written, {len(done.asked)} questions asked"]
-    reasons: dict[str, list[Left]] = {}
-    for left in done.left:
-        reasons.setdefault(left.reason, []).append(left)
-    for reason, group in sorted(reasons.items(), key=lambda item: -sum(left.lots for left in item[1])):
-        codes = ", ".join(sorted({left.code for left in group}))
-        lines.append(f"open: {len(group):,} gaps, {sum(left.lots for left in group):,} lots ({codes}): {reason}")
-    if done.unrecoverable:
-        lines.append(f"unrecoverable: {done.unrecoverable:,} gaps, for which no history exists")
-    lines += [f"quarantined: {path}" for path in done.quarantined]
-    return "\n".join(lines)

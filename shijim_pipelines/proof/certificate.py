@@ -22,8 +22,8 @@ from shijim_live.calendar import CLOSE_GRACE_NS, Market, NotYet, Session, sessio
 from shijim_live.events import ABSENT_I64
 from shijim_live.instruments import UnknownInstrument, instrument
 from shijim_live.store.lake import Lake
-from shijim_live.store.manifest import manifests
-from shijim_live.store.parquet import replace_durably
+from shijim_live.store.manifest import read_manifest
+from shijim_live.store.parquet import parquet_path, replace_durably
 from shijim_live.store.views import BACKFILL
 from shijim_pipelines.proof.coverage import Covered, books_of, covered_by_stream, lots_within
 from shijim_pipelines.proof.gap_report import Gap
@@ -315,11 +315,11 @@ def _verified(lake: Lake, facts: _Facts) -> list[Entry]:
 
 def _inputs(archive_dir: Path, reports_dir: Path, market_dir: Path, day: date) -> dict[str, Any]:
     """Hashes of all that a day's certificates were made from; "" for a file that is not there."""
-    mine = {
-        key: manifest
-        for key, manifest in manifests(archive_dir).items()
-        if any(file["trading_day"] == str(day) for file in manifest["files"])
-    }
+    keys: set[str] = set()
+    for table in ("ticks", "books"):
+        keys |= {path.stem for path in parquet_path(archive_dir, table, day, "_").parent.glob("*.parquet")}
+    found = {key: read_manifest(archive_dir, key) for key in sorted(keys)}
+    mine = {key: manifest for key, manifest in found.items() if manifest is not None}
     filled = [manifest["config"] for manifest in mine.values() if manifest["source"] == BACKFILL]
     return {
         "segments": {key: manifest["multiset_sum"] for key, manifest in mine.items()},

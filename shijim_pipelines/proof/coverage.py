@@ -16,6 +16,7 @@ import numpy as np
 from shijim_live.events import Flag, Lane
 from shijim_live.store.lake import Lake
 from shijim_live.store.views import BACKFILL
+from shijim_pipelines.proof.labels import grouped, labels_of
 
 _LANES: Final = {int(Lane.BOARD): "board", int(Lane.ODD): "odd"}
 # Volumes are summed without repeats: the view hides those.
@@ -38,7 +39,10 @@ UNION ALL
 SELECT code, session, lane, count(), sum(lots), sumIf(lots, source = {{backfill:String}}), 0, 0, 0, 0, count()
 FROM trades WHERE total IS NULL OR lots IS NULL GROUP BY code, session, lane
 """
-_RANGES: Final = f"SELECT code, session, lane, total, start FROM ({_TRADES}) WHERE total IS NOT NULL AND lots > 0"
+_RANGES: Final = f"""
+SELECT code, session, toString(lane) AS lane, total, start FROM ({_TRADES})
+WHERE total IS NOT NULL AND lots > 0 AND has(splitByChar(',', {{codes:String}}), code)
+"""
 _BOOKS: Final = (
     "SELECT code, session, count() AS books FROM books WHERE trading_day = {day:Date} GROUP BY code, session"
 )
@@ -94,16 +98,14 @@ def lots_within(lake: Lake, day: date, wanted: Sequence[tuple[Key, tuple[int, in
     """How many lots of each range (from, to] of a stream its trades cover."""
     if not wanted:
         return []
-    answer = lake.query(_RANGES, day=day, suspect=int(Flag.SUSPECT))
+    codes = ",".join(sorted({code for (code, *_), _ in wanted}))
+    answer = lake.query(_RANGES, day=day, suspect=int(Flag.SUSPECT), codes=codes)
     totals, starts = (answer.column(name).to_numpy() for name in ("total", "start"))
-    lanes = [_LANES[lane] for lane in answer.column("lane").to_pylist()]
-    keys = zip(answer.column("code").to_pylist(), answer.column("session").to_pylist(), lanes, strict=True)
-    places: dict[Key, list[int]] = {}
-    for at, key in enumerate(keys):
-        places.setdefault(key, []).append(at)
+    labels = [labels_of(answer, name) for name in ("code", "session", "lane")]
+    places = {(code, session, _LANES[int(lane)]): rows for (code, session, lane), rows in grouped(labels)}
     found = []
     for key, (low, high) in wanted:
-        rows = np.array(places.get(key, []), np.int64)
+        rows = places.get(key, np.zeros(0, np.int64))
         overlap = np.minimum(totals[rows], high) - np.maximum(starts[rows], low)
         found.append(int(overlap[overlap > 0].sum()))
     return found

@@ -22,8 +22,8 @@ from shijim_live.record import wal
 from shijim_live.store import schema
 from shijim_live.store.manifest import MANIFESTS, missing_files, read_manifest
 from shijim_live.store.parquet import parquet_path, stored_rows
+from shijim_live.store.views import BACKFILL
 
-BACKFILL: Final = "backfill"  # source of segments that were asked for afterwards
 # A run is looked through this far on both sides of the day: our clock may be off, and books go on after the close.
 MARGIN_NS: Final = DAY_NS
 

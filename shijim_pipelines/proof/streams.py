@@ -18,6 +18,7 @@ from shijim_live.store.lake import Lake
 from shijim_live.store.manifest import read_manifest
 from shijim_live.store.views import BACKFILL
 from shijim_pipelines.proof.alignment import Contradiction, Recorded, recorded
+from shijim_pipelines.proof.labels import Labels, grouped, labels_of
 
 # What continuity is judged by; sources are kept apart, and so are repeats until they are told from contradictions.
 _TRADES: Final = """
@@ -68,53 +69,34 @@ def read_streams(lake: Lake, day: date, codes: Iterable[str]) -> Streams:
     """The trades of some codes. Raises LakeError."""
     wanted = ",".join(sorted(set(codes)))
     found = lake.query(_TRADES, day=day, board=int(Lane.BOARD), suspect=int(Flag.SUSPECT), codes=wanted)
-    runs, sources = _labels(found, "run_id"), _labels(found, "source")
-    made = np.array([name == BACKFILL for name in sources[0]], bool)[sources[1]]
-    own = [sources[0][at] for at in sources[1].tolist()]
-    fills: dict[str, str] = {}
-    for at in np.flatnonzero(made).tolist():
-        run = runs[0][runs[1][at]]
-        if run not in fills:
-            fills[run] = _filled_source(lake.archive_dir, run)
-        own[at] = fills[run]
-    keys = list(zip(_texts(found, "code"), _texts(found, "session"), own, strict=True))
-    return Streams(_streams(found, keys, ~made, runs), _streams(found, keys, made, runs))
+    labels = {name: labels_of(found, name) for name in ("code", "session", "source", "run_id")}
+    names, places = labels["run_id"]
+    made = np.array([name == BACKFILL for name in labels["source"][0]], bool)[labels["source"][1]]
+    fills = {names[at]: _filled_source(lake.archive_dir, names[at]) for at in np.unique(places[made]).tolist()}
+    # What was recorded by one source and what fills it have the same name, and are told apart by `made`.
+    sources = sorted({*labels["source"][0], *fills.values()})
+    rank = {name: at for at, name in enumerate(sources)}
+    of_row = np.array([rank[name] for name in labels["source"][0]], np.int64)[labels["source"][1]]
+    of_fill = np.array([rank.get(fills.get(run, ""), 0) for run in names], np.int64)[places]
+    labels["source"] = (sources, np.where(made, of_fill, of_row))
+    return Streams(_streams(found, labels, ~made), _streams(found, labels, made))
 
 
-def _streams(
-    found: pa.Table,
-    keys: list[StreamKey],
-    chosen: NDArray[np.bool_],
-    runs: tuple[list[str], NDArray[np.int64]],
-) -> dict[StreamKey, Stream]:
+def _streams(found: pa.Table, labels: dict[str, Labels], chosen: NDArray[np.bool_]) -> dict[StreamKey, Stream]:
     numbers = {name: found.column(name).to_numpy().astype(np.int64) for name in (*_NUMBERS, "exchange")}
-    places: dict[StreamKey, list[int]] = {}
-    for at in np.flatnonzero(chosen).tolist():
-        places.setdefault(keys[at], []).append(at)
+    names, places = labels["run_id"]
     streams = {}
-    for key, mine in places.items():
-        rows = np.array(mine)
-        own_runs = tuple(sorted(runs[0][at] for at in np.unique(runs[1][rows]).tolist()))
-        exchange = int(numbers["exchange"][rows[0]])
+    for (code, session, source), mine in grouped([labels["code"], labels["session"], labels["source"]], chosen):
+        runs = tuple(sorted(names[at] for at in np.unique(places[mine]).tolist()))
+        exchange = int(numbers["exchange"][mine[0]])
         try:
-            streams[key] = Stream(recorded(*(numbers[name][rows] for name in _NUMBERS)), exchange, own_runs)
+            trades, why = recorded(*(numbers[name][mine] for name in _NUMBERS)), ""
         except Contradiction as error:
-            streams[key] = Stream(NO_STREAM.trades, exchange, own_runs, str(error))
+            trades, why = NO_STREAM.trades, str(error)
+        streams[code, session, source] = Stream(trades, exchange, runs, why)
     return streams
 
 
 def _filled_source(archive_dir: Path, run: str) -> str:
     manifest = read_manifest(archive_dir, f"{run}-0001")
     return str(((manifest or {}).get("config") or {}).get("fills", ""))
-
-
-def _labels(found: pa.Table, name: str) -> tuple[list[str], NDArray[np.int64]]:
-    encoded = found.column(name).cast(pa.string()).combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
-
-
-def _texts(found: pa.Table, name: str) -> list[str]:
-    names, places = _labels(found, name)
-    return [names[at] for at in places.tolist()]
