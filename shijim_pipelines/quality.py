@@ -20,6 +20,7 @@ import pyarrow as pa
 from shijim_live.calendar import MINUTE_NS, SECOND_NS, require_trading_day
 from shijim_live.events import Flag, Lane
 from shijim_live.store.lake import Lake
+from shijim_live.store.views import BACKFILL
 from shijim_live.store.parquet import replace_durably
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 KEY: Final = ("code", "session", "source")
 SEVERITIES: Final = ("critical", "warning", "info")  # worst first; as Great Expectations names them
-BACKFILL: Final = "backfill"  # how sources begin that hold only what another one missed
 # Symbols a terminal shows of each failure; the page has all.
 SHOWN_MAX: Final = 8
 # Fewer events say nothing about a share.

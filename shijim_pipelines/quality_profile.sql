@@ -1,13 +1,14 @@
 -- One row per (code, session, source) of a trading day: counts, ns, prices × 10⁶, parts per million; no float.
 --
+-- What was received: trades filled in from the broker's history are proven elsewhere and have no books.
 -- `ticks` and `books` hide repeats, the `_raw` views hold every row received. A market is the board lane inside its
 -- session; trial matches and odd lots are only counted. Rows are compared in the order they were recorded in,
 -- (run_id, sequence), and never across runs: dozens of events share a stamp.
 WITH
     raw AS (
-        SELECT code, session, source, lane, outside, flags FROM ticks_raw WHERE trading_day = {day:Date32}
+        SELECT code, session, source, lane, outside, flags FROM ticks_raw WHERE trading_day = {day:Date32} AND source <> {backfill:String}
         UNION ALL
-        SELECT code, session, source, lane, outside, flags FROM books_raw WHERE trading_day = {day:Date32}
+        SELECT code, session, source, lane, outside, flags FROM books_raw WHERE trading_day = {day:Date32} AND source <> {backfill:String}
     ),
     counted AS (
         SELECT code, session, source,
@@ -22,10 +23,10 @@ WITH
     -- What was received, repeats hidden.
     seen AS (
         SELECT code, session, source, run_id, 'trade' AS kind, lane, sequence, outside, flags, exchange_ns, received_ns
-        FROM ticks WHERE trading_day = {day:Date32}
+        FROM ticks WHERE trading_day = {day:Date32} AND source <> {backfill:String}
         UNION ALL
         SELECT code, session, source, run_id, 'book' AS kind, lane, sequence, outside, flags, exchange_ns, received_ns
-        FROM books WHERE trading_day = {day:Date32}
+        FROM books WHERE trading_day = {day:Date32} AND source <> {backfill:String}
     ),
     -- A stamp of the year 2000 is a fault of the decoder, counted as suspect: it measures nothing.
     stepped AS (
@@ -102,8 +103,7 @@ SELECT
     code::String AS code, session::String AS session, source::String AS source,
     rows, trades, lots, books, trial_rows, odd_rows, outside_rows, suspect_rows, rows - visible_rows AS duplicates,
     trades_without_total,
-    -- History has no books; trades whose books were never received are another matter.
-    if(books = 0 AND NOT startsWith(source, {backfill:String}), trades, 0) AS trades_without_books,
+    if(books = 0, trades, 0) AS trades_without_books,
     if(trades = 0, books, 0) AS books_without_trades,
     crossed_books, locked_books, one_sided_books, empty_books, touch_compared, off_touch, price_jumps, beyond_limit,
     backwards, backwards_ns_max, delayed_rows, delay_ns_min, delay_ns_median, delay_ns_p99, delay_ns_max,

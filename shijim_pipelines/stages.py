@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from shijim_live.broker.history import History
 from shijim_live.broker.simulated_history import Defect
+from shijim_live.instruments import instrument
 from shijim_live.settings import Settings
 from shijim_live.store import ship
 from shijim_live.store.lake import Lake
@@ -135,6 +136,8 @@ class NotBuilt:
 def build_datasets(settings: Settings, requests: Sequence[datasets.Request], now_ns: int
                    ) -> Iterator[datasets.Made | NotBuilt]:  # fmt: skip
     """Datasets of one trading day; its audit is made once. One that cannot be built keeps no other from being built."""
+    for request in requests:
+        instrument(request.symbol)  # refused now, not after the audit
     lake = Lake(settings.archive_dir)
     report = audit_day(settings, requests[0].day, now_ns)[0]
     for request in requests:

@@ -99,7 +99,8 @@ def request(symbol: str) -> Request:
 
 
 def build(folder: Path, symbol: str) -> object:
-    return make_dataset(request(symbol), folder / "archive", folder / "wal", folder / "datasets")
+    report = audit_day(folder / "archive", folder / "wal", DAY)
+    return make_dataset(request(symbol), Lake(folder / "archive"), report, folder / "datasets")
 
 
 def test_a_dataset_holds_the_board_lane_alone(tmp_path: Path) -> None:
