@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from rust_indicators import Publisher
+from shijim_live import calendar
 from shijim_live.broker.replay import ReplayFeed
 from shijim_live.broker.shioaji import quote_classes
 from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig
@@ -91,6 +92,7 @@ def shard_settings(arguments: argparse.Namespace) -> Settings:
             raise SettingsError([f"--shard {arguments.shard}: write I/N with shards counted from 0, like 0/1"])
         flags |= {"shard_id": shard, "total_shards": total}
     settings = Settings.from_environment(arguments.profile, **flags)
+    calendar.follow(settings.calendar_overrides)
     for note in settings.notes:
         print(f"shijim-live: {note}", file=sys.stderr)
     return settings

@@ -12,6 +12,7 @@ from pathlib import Path
 import orjson
 from tqdm import tqdm
 
+from shijim_live import calendar
 from shijim_live.calendar import require_trading_day
 from shijim_live.command_line import EXIT_FAILED, Parser, Verbs, add_place, add_verb, command, day, run_verb
 from shijim_live.settings import Settings
@@ -104,6 +105,7 @@ def _milliseconds(text: str) -> int:
 
 def _settings(arguments: argparse.Namespace) -> Settings:
     settings = Settings.from_environment(arguments.profile, data_dir=arguments.data_dir)
+    calendar.follow(settings.calendar_overrides)
     for note in settings.notes:
         print(f"shijim: {note}", file=sys.stderr)
     return settings

@@ -85,7 +85,9 @@ def make_dataset(request: Request, lake: Lake, report: GapReport, datasets_dir: 
     trades = _rows(lake, request, source, "ticks", "price_e6, volume, side")
     books = _rows(lake, request, source, "books", _LEVELS)
     if trades.num_rows + books.num_rows == 0:
-        raise InvalidDataset(f"{request.symbol} has no {request.session} session on {request.day} in {lake.archive_dir}")
+        raise InvalidDataset(
+            f"{request.symbol} has no {request.session} session on {request.day} in {lake.archive_dir}"
+        )
     dataset = build_dataset(books, trades, request.feed_latency)
     name = request.symbol if request.session is None else f"{request.symbol}-{request.session}"
     streams, gaps = _judged(report, request, source)

@@ -25,15 +25,18 @@ import dagster as dg
 for unfinished in (dg.BetaWarning, dg.PreviewWarning):
     warnings.filterwarnings("ignore", category=unfinished)
 
+from shijim_live import calendar  # noqa: E402
 from shijim_live.settings import Settings  # noqa: E402
+
+settings = Settings.from_environment()
+calendar.follow(settings.calendar_overrides)  # before the partitions, which leave out the closures known by then
+
 from shijim_pipelines.daily import jobs, market, products, proof, recorded  # noqa: E402
 from shijim_pipelines.daily.alerts import failure_sensor  # noqa: E402
 from shijim_pipelines.daily.console import console  # noqa: E402
 from shijim_pipelines.daily.resources import BrokerHistory, Place  # noqa: E402
 from shijim_pipelines.daily.schedules import schedules  # noqa: E402
-from shijim_pipelines.daily.sensors import backlog_sensor, gap_sensor  # noqa: E402
-
-settings = Settings.from_environment()
+from shijim_pipelines.daily.sensors import backlog_sensor, gap_sensor, recorded_sensor  # noqa: E402
 
 defs = dg.Definitions(
     assets=[
@@ -57,6 +60,7 @@ defs = dg.Definitions(
     sensors=[
         gap_sensor(jobs.ask_again, settings.reports_dir, settings.alert_command, settings.alert_webhook),
         backlog_sensor(jobs.ship, settings.archive_dir, settings.shipped_dir),
+        recorded_sensor("recorded_segments", settings.wal_dir),
         failure_sensor(settings.alert_command, settings.alert_webhook),
     ],
     loggers={"console": console},

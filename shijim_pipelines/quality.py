@@ -20,8 +20,8 @@ import pyarrow as pa
 from shijim_live.calendar import MINUTE_NS, SECOND_NS, require_trading_day
 from shijim_live.events import Flag, Lane
 from shijim_live.store.lake import Lake
-from shijim_live.store.views import BACKFILL
 from shijim_live.store.parquet import replace_durably
+from shijim_live.store.views import BACKFILL
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,4 +1,4 @@
-"""The Dagster project as it is deployed: definitions, the whole chain of a day, and what it says when it cannot go on."""
+"""The Dagster project as it is deployed: definitions, the chain of a day, and what it says when it cannot go on."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_every_asset_is_described_owned_and_grouped() -> None:
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
         assert node.description and node.owners and node.group_name != "default" and node.kinds, key
-        assert node.partitions_def is not None, key
+        assert node.partitions_def is not None or key.to_user_string() == "fallback_replay", key
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_the_chain_of_a_recorded_day_ends_with_certificates_and_backtests(
     certificates = orjson.loads((folder / "reports" / "certificates" / f"{DAY}.json").read_bytes())
     assert certificates["summary"]["proven"] == len(certificates["certificates"]) == 18
     checks = {(one.asset_key.to_user_string(), one.check_name): one for one in result.get_asset_check_evaluations()}
-    assert checks["ticks", "sound"].passed and checks["books", "sound"].passed and checks["certificate", "proven"].passed
+    assert all(checks[of].passed for of in (("ticks", "sound"), ("books", "sound"), ("certificate", "proven")))
     assert not checks["gaps", "nothing_missing"].passed
     assert checks["gaps", "nothing_missing"].severity is dg.AssetCheckSeverity.WARN
 
@@ -211,7 +211,11 @@ def test_a_report_edited_by_hand_stops_the_ledger_in_words(
     shutil.copytree(chain[0], folder)
     report = folder / "reports" / "gaps" / f"{DAY}.json"
     report.write_bytes(report.read_bytes().replace(b'"lots": ', b'"lots": 1', 1))
-    result = launch(folder, instance, "ask_again")
+    place = {"resources": {"place": {"config": {"data_dir": str(folder)}}}}
+    ledger = defs.resolve_implicit_global_asset_job_def().get_subset(asset_selection={dg.AssetKey("gap_ledger")})
+    result = ledger.execute_in_process(
+        partition_key=str(DAY), instance=instance, run_config=place, raise_on_error=False
+    )
     said = failure(result)
     assert str(report) in said and "shijim audit" in said
     assert not list(result.get_asset_materialization_events())

@@ -298,30 +298,24 @@ def history(code: str) -> list[Event]:
     return [replace(event, **known) for event in stock(code, books=False)]  # type: ignore[arg-type]
 
 
-def test_sources_are_judged_apart_and_history_needs_no_books(tmp_path: Path) -> None:
+def test_sources_are_judged_apart_and_what_was_filled_in_was_not_received(tmp_path: Path) -> None:
     write_log(tmp_path / "wal", stock("1213", books=False))
-    write_log(tmp_path / "wal", history("1214"), run_id="00000000000000cd", source="backfill:simulated")
+    write_log(tmp_path / "wal", stock("1214"), run_id="00000000000000ef", source="replay")
+    write_log(tmp_path / "wal", history("1215"), run_id="00000000000000cd", source="backfill")
     archive_all(tmp_path / "wal", tmp_path / "archive")
     found = profile(Lake(tmp_path / "archive"), DAY)
-    assert [(row["source"], row["trades"]) for row in found.to_pylist()] == [
-        ("backfill:simulated", STEPS),
-        ("simulated", STEPS),
-    ]
+    assert [(row["source"], row["trades"]) for row in found.to_pylist()] == [("replay", STEPS), ("simulated", STEPS)]
     (failure,) = next(f for f in judge(found, DAY).findings if f.rule.name == "trades_have_books").failures
     assert (failure.code, failure.source, failure.observed) == ("1213", "simulated", STEPS)
 
 
-def test_a_source_of_which_every_row_is_hidden_is_told_and_judged(tmp_path: Path) -> None:
-    """A backfill of what was recorded after all."""
+def test_a_day_that_was_filled_in_has_the_profile_it_had_before(tmp_path: Path) -> None:
     write_log(tmp_path / "wal", stock("1101"))
-    write_log(tmp_path / "wal", history("1101"), run_id="00000000000000cd", source="backfill:simulated")
     archive_all(tmp_path / "wal", tmp_path / "archive")
-    filled, recorded = profile(Lake(tmp_path / "archive"), DAY).to_pylist()
-    assert (filled["rows"], filled["duplicates"], filled["trades"], filled["first_ns"]) == (STEPS, STEPS, 0, None)
-    assert (recorded["duplicates"], recorded["trades"]) == (0, STEPS)
-    judged = judge(profile(Lake(tmp_path / "archive"), DAY), DAY)
-    assert [finding.rule.name for finding in judged.findings if not finding.success] == []
-    assert "1101" in page(judged)
+    before = profile(Lake(tmp_path / "archive"), DAY)
+    write_log(tmp_path / "wal", history("1101"), run_id="00000000000000cd", source="backfill")
+    archive_all(tmp_path / "wal", tmp_path / "archive")
+    assert profile(Lake(tmp_path / "archive"), DAY).equals(before)
 
 
 # The page

@@ -35,14 +35,15 @@ def daily_asset(
     checks: Sequence[dg.AssetCheckSpec] = (),
     metadata: Mapping[str, Any] | None = None,
     freshness: dg.FreshnessPolicy | None = None,
+    of_a_day: bool = True,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """An asset of one trading day, named like its function."""
+    """An asset named like its function, of one trading day unless it is of all of them at once."""
 
     def of(function: Callable[..., Any]) -> dg.AssetsDefinition:
         return dg.asset(
             function,
-            partitions_def=trading_days,
-            backfill_policy=ONE_RUN,
+            partitions_def=trading_days if of_a_day else None,
+            backfill_policy=ONE_RUN if of_a_day else None,
             group_name=group,
             owners=OWNERS,
             kinds=kinds,

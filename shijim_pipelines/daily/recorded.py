@@ -97,7 +97,7 @@ def _sound(table: str) -> dg.AssetChecksDefinition:
 sound_ticks, sound_books = _sound("ticks"), _sound("books")
 
 
-@daily_asset(GROUP, {"clickhouse"}, STORE, deps=["ticks", "books"])
+@daily_asset(GROUP, {"clickhouse"}, STORE, deps=["ticks", "books"], of_a_day=False)
 def fallback_replay(context: dg.AssetExecutionContext, place: Place) -> Result:
     """Ships what a ClickHouse server has not confirmed, of any day; without a server there is nothing to ship."""
     settings = place.settings()
