@@ -378,6 +378,8 @@ def test_verify_names_the_segments_whose_rows_are_gone_or_changed(place: Place) 
     place.clickhouse.run(f"DELETE FROM {place.database}.ticks_shipped WHERE code = 'MXFD6' AND sequence = 2")
     assert verify(place.shipped_dir, place.server()).lost == ("00000000000000cd-0001",)
     assert place.ship() == Shipped(segments=1, rows=5, already=1, refused=0)
+    deletes = place.clickhouse.run(f"SELECT count() FROM system.mutations WHERE database = '{place.database}'")
+    assert int(deletes) == 1, "rows that are only missing are no reason to delete any more"
     place.require_equal_to_the_lake()
 
 
