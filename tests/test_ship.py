@@ -48,6 +48,14 @@ def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningClic
     running.kill()
 
 
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[RunningClickHouse]:
+    """One that a test may kill."""
+    running = RunningClickHouse(tmp_path / "own")
+    yield running
+    running.kill()
+
+
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The last segments of a simulated day, recorded and archived, with duplicates among them."""
@@ -169,16 +177,14 @@ def failure(work: object, *arguments: object) -> ServerError:
     return caught.value
 
 
-def test_a_server_that_is_down_costs_nothing(place: Place) -> None:
-    nobody = RunningClickHouse(place.folder / "other")
-    nobody.kill()
-    there = Server(nobody.place())
+def test_a_server_that_is_down_costs_nothing(place: Place, own: RunningClickHouse) -> None:
+    own.kill()
+    there = Server(own.place())
     for _ in range(3):
         error = failure(ship, place.archive_dir, place.shipped_dir, there, place.fallback_dir)
         assert isinstance(error, ServerUnavailable) and "nothing listens there" in str(error)
-    nobody.start()
+    own.start()
     assert ship(place.archive_dir, place.shipped_dir, there, place.fallback_dir).rows == 10
-    nobody.kill()
 
 
 @pytest.mark.parametrize(
@@ -279,9 +285,8 @@ def settings_of(place: Place) -> Settings:
 
 
 def test_a_shipper_killed_in_mid_segment_and_a_server_killed_under_it_lose_and_repeat_nothing(
-    tmp_path: Path, recorded: Path
+    tmp_path: Path, recorded: Path, own: RunningClickHouse
 ) -> None:
-    own = RunningClickHouse(tmp_path / "data")
     day = Place(tmp_path, own, "killed", recorded)
     day.shipped_dir = settings_of(day).shipped_dir or tmp_path
     day.server().create()
@@ -302,7 +307,6 @@ def test_a_shipper_killed_in_mid_segment_and_a_server_killed_under_it_lose_and_r
     day.ship()
     day.require_equal_to_the_lake()
     assert unconfirmed(recorded, day.shipped_dir) == ()
-    own.kill()
 
 
 def test_two_shippers_at_once_ship_each_segment_once(
@@ -378,6 +382,8 @@ def test_verify_names_the_segments_whose_rows_are_gone_or_changed(place: Place) 
     place.clickhouse.run(f"DELETE FROM {place.database}.ticks_shipped WHERE code = 'MXFD6' AND sequence = 2")
     assert verify(place.shipped_dir, place.server()).lost == ("00000000000000cd-0001",)
     assert place.ship() == Shipped(segments=1, rows=5, already=1, refused=0)
+    deletes = place.clickhouse.run(f"SELECT count() FROM system.mutations WHERE database = '{place.database}'")
+    assert int(deletes) == 1, "rows that are only missing are no reason to delete any more"
     place.require_equal_to_the_lake()
 
 
