@@ -81,7 +81,8 @@ def _governance_verbs(verbs: Verbs) -> None:
     certified = _daily(verbs, "certify", run_certify, "what is proven of a trading day: PROVEN, SHORT, UNPROVABLE")
     certified.add_argument("--json", action="store_true", help="print the certificates instead of the summary")
     _daily(verbs, "quality", run_quality, "profile a trading day, judge it by Great Expectations, keep the page")
-    _verb(verbs, "ship", run_ship, "send ClickHouse what it has not confirmed yet")
+    shipped = _verb(verbs, "ship", run_ship, "send ClickHouse what it has not confirmed yet")
+    shipped.add_argument("--verify", action="store_true", help="first ask the server for all it once confirmed")
 
 
 def _daily(verbs: Verbs, name: str, run: Callable[[argparse.Namespace], int], text: str) -> Parser:
@@ -269,6 +270,9 @@ def run_ship(arguments: argparse.Namespace) -> int:
             bar.total = total
             bar.update(number - bar.n)
 
+        if arguments.verify:
+            for key in stages.verify_shipped(settings, progress):
+                tqdm.write(f"the server no longer has segment {key}: it is shipped again")
         done = stages.ship_backlog(settings, progress)
     print(ship.describe(done))
     return EXIT_FAILED if done and done.failed else 0

@@ -84,6 +84,12 @@ def ship_backlog(settings: Settings, progress: ship.Progress | None = None) -> s
     return ship.ship(settings.archive_dir, shipped_dir, server, settings.fallback_dir, progress)
 
 
+def verify_shipped(settings: Settings, progress: ship.Progress | None = None) -> tuple[str, ...]:
+    """Segments that the server confirmed and no longer has; the next `ship_backlog` sends them again."""
+    server, shipped_dir = Server.of(settings), settings.shipped_dir
+    return ship.verify(shipped_dir, server, progress).lost if server and shipped_dir else ()
+
+
 def audit_day(settings: Settings, day: date, now_ns: int) -> tuple[GapReport, Path]:
     """What is missing in what was recorded, written as the day's report."""
     report = audit.audit_day(

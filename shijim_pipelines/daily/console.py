@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
-from datetime import datetime
-from typing import Final
-from zoneinfo import ZoneInfo
+import time
 
 import dagster as dg
 
-from shijim_pipelines.daily.partitions import TIMEZONE
-
-_TAIPEI: Final = ZoneInfo(TIMEZONE)
+from shijim_live.calendar import wall_clock
 
 
 class _Line(logging.Formatter):
@@ -21,7 +17,7 @@ class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         meta = getattr(record, "dagster_meta", {})
         text = str(meta.get("orig_message") or record.getMessage())
-        clock = datetime.fromtimestamp(record.created, _TAIPEI)
+        clock = wall_clock(time.time_ns())
         return f"{clock:%H:%M:%S} {meta.get('step_key') or meta.get('job_name') or '':<15} {text}"
 
 
