@@ -171,19 +171,20 @@ def test_a_partition_is_materialised_from_a_click(project: Project, page: Page) 
     assert report.read_bytes() == before, "the same log gives the same report"
 
 
-def test_a_failing_check_is_red_and_names_the_symbol(project: Project, page: Page) -> None:
-    short = next(one for one in project.certificates(SHORT_DAY) if one["verdict"] == "SHORT")
-    page.goto(project.url("assets/certificate?view=checks&checkDetail=proven"))
-    expect(page.get_by_text(f"SHORT {short['code']}").first).to_be_visible(timeout=30_000)
-    expect(page.get_by_text("Failed").first).to_be_visible(timeout=30_000)
-
-
 def test_the_daemon_fills_open_gaps_by_itself(project: Project) -> None:
     deadline = time.monotonic() + RUN_SECONDS_MAX
     while not project.certificates(OPEN_DAY):
         assert time.monotonic() < deadline, "the gap sensor has asked for no run, or it has not ended"
         time.sleep(0.5)
     assert {one["verdict"] for one in project.certificates(OPEN_DAY)} == {"PROVEN"}
+
+
+def test_a_failing_check_is_red_and_names_the_symbol(project: Project, page: Page) -> None:
+    project.launch("ask_again", SHORT_DAY, {})  # the newest evaluation is the one a person sees
+    short = next(one for one in project.certificates(SHORT_DAY) if one["verdict"] == "SHORT")
+    page.goto(project.url("assets/certificate?view=checks&checkDetail=proven"))
+    expect(page.get_by_text(f"SHORT {short['code']}").first).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("Failed").first).to_be_visible(timeout=30_000)
 
 
 def test_the_quality_report_opens_without_a_network(project: Project, page: Page) -> None:
