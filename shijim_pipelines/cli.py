@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
-from datetime import date
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
@@ -112,6 +112,18 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     return settings
 
 
+@contextmanager
+def _bar(what: str, unit: str) -> Iterator[Callable[[object, int, int], None]]:
+    """A progress bar on a terminal, as the stages call it: (what was done, how many, of how many)."""
+    with tqdm(desc=what, unit=unit, disable=None) as bar:
+
+        def progress(_: object, number: int, total: int) -> None:
+            bar.total = total
+            bar.update(number - bar.n)
+
+        yield progress
+
+
 def run_import(arguments: argparse.Namespace) -> int:
     """Imports each file; the first that is refused stops."""
     settings = _settings(arguments)
@@ -129,14 +141,8 @@ def run_archive(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     if not settings.wal_dir.is_dir():
         raise ValueError(f"{settings.wal_dir}: no log here. Record or import something first, or give --data-dir")
-    with tqdm(desc="archive", unit="segment", disable=None) as bar:
-
-        def progress(_: Path, number: int, total: int) -> None:
-            bar.total = total
-            bar.update(number - bar.n)
-
+    with _bar("archive", "segment") as progress:
         done = archive.archive_all(settings.wal_dir, settings.archive_dir, arguments.day, progress)
-        bar.update((bar.total or 0) - bar.n)
     fresh = [segment for segment in done.segments if not segment.already]
     size = sum(file.stat().st_size for segment in fresh for file in segment.files)
     records = sum(segment.records for segment in fresh)
@@ -204,12 +210,7 @@ def run_quotes(arguments: argparse.Namespace) -> int:
 def run_rank(arguments: argparse.Namespace) -> int:
     """Ranks the universe and writes it."""
     settings = _settings(arguments)
-    with tqdm(desc="quotes", unit="day", disable=None) as bar:
-
-        def progress(_: date, number: int, total: int) -> None:
-            bar.total = total
-            bar.update(number - bar.n)
-
+    with _bar("quotes", "day") as progress:
         history = stages.history_of(settings, arguments.day)
         ranked, path = stages.choose(settings, arguments.day, history, time.time_ns(), progress)
     print(universe.describe(ranked))
@@ -229,12 +230,7 @@ def run_gaps(arguments: argparse.Namespace) -> int:
 def run_backfill(arguments: argparse.Namespace) -> int:
     """One attempt at the gaps that are open."""
     settings = _settings(arguments)
-    with tqdm(desc="backfill", unit="code", disable=None) as bar:
-
-        def progress(_: str, number: int, total: int) -> None:
-            bar.total = total
-            bar.update(number - bar.n)
-
+    with _bar("backfill", "code") as progress:
         history = stages.history_of(settings, arguments.day)
         done = stages.fill_gaps(settings, arguments.day, history, ACTOR, time.time_ns(), progress)
     print(backfill.describe_backfill(done))
@@ -264,12 +260,7 @@ def run_quality(arguments: argparse.Namespace) -> int:
 def run_ship(arguments: argparse.Namespace) -> int:
     """Ships what waits."""
     settings = _settings(arguments)
-    with tqdm(desc="ship", unit="segment", disable=None) as bar:
-
-        def progress(_: str, number: int, total: int) -> None:
-            bar.total = total
-            bar.update(number - bar.n)
-
+    with _bar("ship", "segment") as progress:
         if arguments.verify:
             for key in stages.verify_shipped(settings, progress):
                 tqdm.write(f"the server no longer has segment {key}: it is shipped again")

@@ -6,7 +6,6 @@ What can never be true of sound data is `invariants.py`; what is missing, `proof
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -20,7 +19,7 @@ import pyarrow as pa
 from shijim_live.calendar import MINUTE_NS, SECOND_NS, require_trading_day
 from shijim_live.events import Flag, Lane
 from shijim_live.store.lake import Lake
-from shijim_live.store.parquet import replace_durably
+from shijim_live.store.parquet import write_durably
 from shijim_live.store.views import BACKFILL
 
 if TYPE_CHECKING:
@@ -299,19 +298,8 @@ def write_report(judgement: Judgement, reports_dir: Path) -> Path:
         "profile": judgement.profile.to_pylist(),
     }
     path = reports_dir / "quality" / f"{judgement.trading_day}.html"
-    _write(orjson.dumps(contents, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2), path.with_suffix(".json"))
-    _write(page(judgement).encode(), path)
-    return path
-
-
-def _write(data: bytes, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
-    try:
-        draft.write_bytes(data)
-        replace_durably(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_durably(path.with_suffix(".json"), orjson.dumps(contents, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
+    return write_durably(path, page(judgement).encode())
 
 
 def describe(judgement: Judgement) -> str:

@@ -6,7 +6,6 @@ What a universe file is, and who reads it, is `shijim_live/universe.py`.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
@@ -17,7 +16,7 @@ import pyarrow as pa
 
 from shijim_live.broker.history import History
 from shijim_live.calendar import NotYet, previous_trading_day, require_trading_day, wall_clock
-from shijim_live.store.parquet import replace_durably
+from shijim_live.store.parquet import write_durably
 from shijim_live.universe import (
     CODES_A_SHARD_MAX,
     STRATEGIES,
@@ -159,15 +158,7 @@ def shared_out(chosen: Sequence[Chosen], shards: int) -> list[Chosen]:
 
 def write_universe(universe: Universe, universe_dir: Path) -> Path:
     """`<day>.json`, whole or not at all; the same universe gives the same bytes."""
-    path = universe_path(universe_dir, universe.day)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}.draft")
-    try:
-        draft.write_bytes(encode_universe(universe))
-        replace_durably(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return path
+    return write_durably(universe_path(universe_dir, universe.day), encode_universe(universe))
 
 
 def describe(universe: Universe) -> str:

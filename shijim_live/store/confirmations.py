@@ -19,7 +19,7 @@ import orjson
 
 from shijim_live.store.fingerprint import Fingerprint
 from shijim_live.store.manifest import MANIFESTS, ManifestDamaged, read_manifest
-from shijim_live.store.parquet import replace_durably
+from shijim_live.store.parquet import write_durably
 
 _LOCK: Final = "lock"
 
@@ -111,9 +111,8 @@ def confirm(shipped_dir: Path, confirmation: Confirmation) -> None:
         for file in confirmation.files
     ]
     told = {"run_id": confirmation.run_id, "segment": confirmation.segment, "files": files}
-    draft = shipped_dir / f".{confirmation.key}.{os.getpid()}"
-    draft.write_bytes(orjson.dumps(told, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
-    replace_durably(draft, shipped_dir / f"{confirmation.key}.json")
+    rendered = orjson.dumps(told, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
+    write_durably(shipped_dir / f"{confirmation.key}.json", rendered)
 
 
 def withdraw(shipped_dir: Path, keys: tuple[str, ...]) -> None:

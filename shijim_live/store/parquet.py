@@ -14,6 +14,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shijim_live.record.wal import make_folder
 from shijim_live.store import schema
 
 # Measured on a real futures day: level 1 saves a tenth of the time and costs a twentieth more bytes.
@@ -69,6 +70,18 @@ def stored_tables(path: Path, table: str) -> Iterator[pa.Table]:
     with pq.ParquetFile(path, read_dictionary=["code"]) as file:
         for group in range(file.num_row_groups):
             yield file.read_row_group(group, columns=names)
+
+
+def write_durably(path: Path, contents: bytes) -> Path:
+    """A small file as a whole: after a crash it is what it was before, or this. Returns the path."""
+    make_folder(path.parent)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    try:
+        draft.write_bytes(contents)
+        replace_durably(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
 
 
 def replace_durably(draft: Path, target: Path) -> None:

@@ -9,7 +9,6 @@ with the reason; the rest is shipped, and the confirmation counts them.
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ from shijim_live.store.confirmations import (
 )
 from shijim_live.store.fingerprint import NOTHING, Fingerprint, added, fingerprint
 from shijim_live.store.manifest import MANIFESTS, ManifestDamaged, read_manifest
-from shijim_live.store.parquet import parquet_path, replace_durably
+from shijim_live.store.parquet import parquet_path, write_durably
 from shijim_live.store.server import Server
 
 NOTHING_TO_SHIP: Final = "nothing to ship, lake mode: CLICKHOUSE_DSN names no server"
@@ -262,10 +261,7 @@ def _write_refused(segment: _Segment, table: str, day: date, refused: list[bytes
     if not refused:
         path.unlink(missing_ok=True)
         return
-    segment.fallback_dir.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(b"\n".join(refused) + b"\n")
-    replace_durably(draft, path)
+    write_durably(path, b"\n".join(refused) + b"\n")
 
 
 def _as_text(value: object) -> object:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -22,8 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from shijim_live.calendar import CLOSE_GRACE_NS, MINUTE_NS, TAIPEI_OFFSET_NS, Market, session_bounds, wall_clock
-from shijim_live.record.wal import make_folder
-from shijim_live.store.parquet import ZSTD_LEVEL, replace_durably
+from shijim_live.store.parquet import ZSTD_LEVEL, write_durably
 
 # Column → Arrow type it is kept as; the broker answers prices as floats.
 COLUMNS: Final = {
@@ -192,7 +190,7 @@ def keep(content: bytes, folder: Path, code: str) -> Path:
     """An encoded answer as `<code>-<hash>.parquet`, durably."""
     path = folder / f"{code}-{_digest(content)}.parquet"
     if not path.exists():
-        _write(path, content)
+        write_durably(path, content)
     return path
 
 
@@ -206,18 +204,8 @@ def kept(folder: Path, code: str) -> Iterator[tuple[str, pa.Table]]:
 
 def write_reasons(path: Path, reasons: Mapping[str, object]) -> None:
     """Why an answer is in quarantine, beside it."""
-    _write(path, orjson.dumps(dict(reasons), option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
+    write_durably(path, orjson.dumps(dict(reasons), option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
 
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _write(path: Path, content: bytes) -> None:
-    make_folder(path.parent)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-    try:
-        draft.write_bytes(content)
-        replace_durably(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -8,7 +8,6 @@ Books carry no proof: what is known to be missing of them is listed, and never c
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,7 +22,7 @@ from shijim_live.events import ABSENT_I64
 from shijim_live.instruments import UnknownInstrument, instrument
 from shijim_live.store.lake import Lake
 from shijim_live.store.manifest import read_manifest
-from shijim_live.store.parquet import parquet_path, replace_durably
+from shijim_live.store.parquet import parquet_path, write_durably
 from shijim_live.store.views import BACKFILL
 from shijim_pipelines.proof.coverage import Covered, books_of, covered_by_stream, lots_within
 from shijim_pipelines.proof.gap_report import Gap
@@ -339,20 +338,13 @@ def certificate_path(reports_dir: Path, day: date) -> Path:
 
 def write_certificates(made: Certificates, reports_dir: Path) -> Path:
     """`certificates/<day>.json`, whole or not at all; the same certificates give the same bytes."""
-    path = certificate_path(reports_dir, made.trading_day)
-    path.parent.mkdir(parents=True, exist_ok=True)
     contents = asdict(made) | {"summary": made.summary()}
     for one in contents["certificates"]:
         for place in (*one["windows"], *one["book_holes"]):
             for name in ("start_ns", "end_ns"):
                 place[name] = None if place[name] == ABSENT_I64 else place[name]
-    draft = path.with_suffix(f".{os.getpid()}.draft")
-    try:
-        draft.write_bytes(orjson.dumps(contents, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
-        replace_durably(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return path
+    rendered = orjson.dumps(contents, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
+    return write_durably(certificate_path(reports_dir, made.trading_day), rendered)
 
 
 # For people

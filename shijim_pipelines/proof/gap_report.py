@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, field, fields
 from datetime import date, datetime, timedelta
 from hashlib import sha256
@@ -13,7 +12,7 @@ import orjson
 
 from shijim_live.calendar import Market, wall_clock
 from shijim_live.events import ABSENT_I64, Lane
-from shijim_live.store.parquet import replace_durably
+from shijim_live.store.parquet import write_durably
 
 # Lines a terminal shows of each table, and characters of a line; the JSON has all.
 SHOWN_MAX: Final = 20
@@ -117,15 +116,7 @@ def report_path(reports_dir: Path, day: date) -> Path:
 
 def write_report(report: GapReport, reports_dir: Path) -> Path:
     """`gaps/<day>.json`, whole or not at all; the same report gives the same bytes."""
-    path = report_path(reports_dir, report.trading_day)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}.draft")
-    try:
-        draft.write_bytes(_rendered(report))
-        replace_durably(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return path
+    return write_durably(report_path(reports_dir, report.trading_day), _rendered(report))
 
 
 def read_report(reports_dir: Path, day: date) -> GapReport:
