@@ -17,8 +17,10 @@ import dagster as dg
 import orjson
 import pytest
 from real_data import DATA, needs_data
+from running_clickhouse import PASSWORD, RunningClickHouse
 
 from shijim_live.calendar import next_trading_day
+from shijim_live.store.lake import Lake
 from shijim_pipelines.definitions import defs
 
 ROOT = Path(__file__).parents[1]
@@ -230,6 +232,59 @@ def test_a_history_that_lies_ends_red_and_names_who_is_short(tmp_path: Path, ins
     assert "SHORT TXFD6" in (checks["proven"].description or "")
     assert not checks["nothing_open"].passed
     assert not list((tmp_path / "wal").glob("backfill-*")), "a history that lies fills nothing"
+
+
+def test_what_a_server_has_not_confirmed_is_shipped_once_and_said_when_it_refuses(
+    chain: tuple[Path, dg.ExecuteInProcessResult],
+    tmp_path: Path,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Against the real engine behind ClickHouse's own protocol, as the settings would name it."""
+    folder = tmp_path / "data"
+    shutil.copytree(chain[0] / "archive", folder / "archive")
+    server = RunningClickHouse(tmp_path / "server")
+    try:
+        monkeypatch.setenv("CLICKHOUSE_DSN", server.dsn("market"))
+        server.run("CREATE DATABASE IF NOT EXISTS market")
+        rows = [shipped_rows(ship(folder, instance)) for _ in range(2)]
+        lake = Lake(folder / "archive").query("SELECT count() AS n FROM ticks")["n"][0].as_py()
+        assert rows[0] > lake and rows[1] == 0
+        assert int(server.run("SELECT count() FROM market.ticks")) == lake
+    finally:
+        server.kill()
+    shutil.rmtree(next((folder / "shipped").iterdir()))
+    refused = failure(ship(folder, instance))
+    assert "127.0.0.1" in refused and PASSWORD not in refused
+
+
+def ship(folder: Path, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+    place = {"resources": {"place": {"config": {"data_dir": str(folder)}}}}
+    return defs.resolve_job_def("ship").execute_in_process(instance=instance, run_config=place, raise_on_error=False)
+
+
+def shipped_rows(result: dg.ExecuteInProcessResult) -> int:
+    assert result.success
+    (event,) = result.get_asset_materialization_events()
+    return int(str(event.materialization.metadata["dagster/row_count"].value))
+
+
+def test_a_range_of_days_is_one_run_with_the_files_of_each(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    days = (date(2026, 4, 9), date(2026, 4, 10), date(2026, 4, 13))  # a weekend lies between the last two
+    for day in days:
+        record(tmp_path, day)
+    config = {"resources": {"place": {"config": {"data_dir": str(tmp_path)}}}}
+    result = defs.resolve_job_def("after_night").execute_in_process(
+        instance=instance,
+        run_config=config,
+        raise_on_error=False,
+        tags={"dagster/asset_partition_range_start": str(days[0]), "dagster/asset_partition_range_end": str(days[-1])},
+    )
+    assert result.success
+    for day in days:
+        certificates = orjson.loads((tmp_path / "reports" / "certificates" / f"{day}.json").read_bytes())
+        assert certificates["summary"]["proven"] == len(certificates["certificates"]) == 18, day
+    assert not (tmp_path / "reports" / "certificates" / "2026-04-11.json").exists()
 
 
 @needs_data
