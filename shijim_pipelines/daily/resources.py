@@ -13,6 +13,7 @@ from shijim_live import calendar
 from shijim_live.broker.history import History
 from shijim_live.broker.simulated_history import Defect
 from shijim_live.settings import Settings
+from shijim_live.store.server_errors import ServerUnavailable
 from shijim_pipelines import stages
 
 
@@ -52,8 +53,10 @@ def now_ns() -> int:
 
 @contextmanager
 def said_plainly() -> Iterator[None]:
-    """A foreseen failure is one sentence in the run, not a stack trace, and is not tried again."""
+    """A foreseen failure is one sentence in the run, not a stack trace; only what may pass is tried again."""
     try:
         yield
+    except ServerUnavailable as error:
+        raise dg.Failure(description=str(error)) from error
     except (ValueError, RuntimeError) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
