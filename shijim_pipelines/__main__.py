@@ -6,21 +6,25 @@ A base install is the live host and has none of the batch half's packages: that 
 import sys
 
 EXIT_FAILED = 4
+EXTRAS = {"great_expectations": "pipelines", "hftbacktest": "backtest", "numba": "backtest",
+          "clickhouse_connect": "clickhouse"}  # fmt: skip
 
 
 def main() -> int:
     """Runs one verb; returns the exit code."""
     try:
         from shijim_pipelines.cli import main as run
+
+        return run()
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("shijim"):
             raise
         print(
-            f"shijim: the package {error.name} is missing; the batch half needs an extra: pip install 'shijim[lake]'",
+            f"shijim: the package {error.name} is missing; the batch half needs an extra: "
+            f"pip install 'shijim[{EXTRAS.get(error.name.split('.')[0], 'lake')}]'",
             file=sys.stderr,
         )
         return EXIT_FAILED
-    return run()
 
 
 if __name__ == "__main__":

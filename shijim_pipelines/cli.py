@@ -200,7 +200,7 @@ def run_quotes(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     history = stages.history_of(settings, arguments.day)
     table = stages.take_quotes(settings, arguments.day, history, time.time_ns())
-    print(table.to_pandas().to_string(index=False))
+    print(table.to_pandas(integer_object_nulls=True).fillna("").to_string(index=False))
     print(f"{table.num_rows:,} sessions of codes: {quotes.quotes_path(settings.market_dir, arguments.day)}")
     for code in quotes.unanswered(table):
         print(f"shijim: no answer for {code}: what is recorded of it stays unprovable", file=sys.stderr)
@@ -231,9 +231,11 @@ def run_backfill(arguments: argparse.Namespace) -> int:
     """One attempt at the gaps that are open."""
     settings = _settings(arguments)
     with _bar("backfill", "code") as progress:
-        history = stages.history_of(settings, arguments.day)
-        done = stages.fill_gaps(settings, arguments.day, history, ACTOR, time.time_ns(), progress)
-    print(backfill.describe_backfill(done))
+        done = stages.fill_gaps(settings, arguments.day, ACTOR, time.time_ns(), progress=progress)
+    if isinstance(done, stages.GivenUp):
+        print(f"{done.gaps:,} gaps cannot be filled, now or later: {done.reason}")
+    else:
+        print(backfill.describe_backfill(done))
     print(f"next: shijim certify --day {arguments.day}")
     return 0
 

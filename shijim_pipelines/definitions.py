@@ -1,6 +1,6 @@
 """The daily run, flat and whole: a partition is a trading day, a symbol is a column, every asset a sentence.
 
-    live      recorded_segments                      what `shijim-live record` and `shijim import` wrote
+    live      recorded_segments                      what `shijim-live record`, `import` and `backfill` wrote
                      │
     market    instruments ─► universe ◄─ daily_quotes of the days before       08:00, read by `record`
                      │            │      daily_quotes of the day ──────────────┐

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import orjson
 
+from shijim_live.settings import Settings
 from shijim_pipelines.proof import certificate, gap_report
 
 # Written into the folder by the demo itself: only such a folder is ever emptied.
@@ -31,6 +32,7 @@ def run(folder: Path, day: date, seed: int) -> int:
     """Ranks, records, and launches the whole day into `folder`, which is emptied first if a demo made it."""
     if not (PROJECT / "dagster_home").is_dir():
         raise DemoFailed("the demo runs from a checkout, where dagster_home/ is: git clone, then make demo")
+    _refuse_settings()
     _prepare(folder)
     started = time.monotonic()
     place = ["--data-dir", str(folder)]
@@ -45,6 +47,18 @@ def run(folder: Path, day: date, seed: int) -> int:
                                       "--config-json", SPOKEN])  # fmt: skip
     print(_summary(folder, day, time.monotonic() - started))
     return 0
+
+
+def _refuse_settings() -> None:
+    """The demo's data must not reach a server, another disk or half a universe, whatever is set for real work."""
+    settings = Settings.from_environment()
+    taken = {
+        "CLICKHOUSE_DSN": settings.clickhouse is not None,
+        "SHIJIM_RAW_DIR": settings.raw_dir != settings.data_dir,
+        "TOTAL_SHARDS": settings.total_shards > 1,
+    }
+    if names := [name for name, is_set in taken.items() if is_set]:
+        raise DemoFailed(f"{', '.join(names)} is set for real work, and the demo would use it: unset it for the demo")
 
 
 def _prepare(folder: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from shijim_live.broker.history import History
+from shijim_live.broker.history import History, HistoryUnavailable
 from shijim_live.broker.simulated_history import Defect
 from shijim_live.instruments import instrument
 from shijim_live.settings import Settings
@@ -22,6 +22,7 @@ from shijim_live.store.lake import Lake
 from shijim_live.store.server import Server
 from shijim_live.universe import Universe, UniverseMissing, read_universe
 from shijim_pipelines import datasets, quality
+from shijim_pipelines.archive import NothingArchived
 from shijim_pipelines.event_file import InvalidDataset
 from shijim_pipelines.history import history_for
 from shijim_pipelines.proof import audit, backfill, certificate, ledger
@@ -109,22 +110,39 @@ def keep_ledger(settings: Settings, day: date, actor: str, now_ns: int) -> list[
     return list(ledger.standing(ledger.read_ledger(settings.reports_dir, day)).values())
 
 
-def fill_gaps(settings: Settings, day: date, history: History, actor: str, now_ns: int,
-              progress: backfill.Progress | None = None) -> backfill.Backfilled:  # fmt: skip
-    """One attempt at the gaps that are open."""
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """Gaps of a day about which nobody can be asked."""
+
+    gaps: int
+    reason: str
+
+
+def fill_gaps(settings: Settings, day: date, actor: str, now_ns: int, defects: frozenset[Defect] = frozenset(),
+              progress: backfill.Progress | None = None) -> backfill.Backfilled | GivenUp:  # fmt: skip
+    """One attempt at the gaps of the day's report that are open. Raises ReportDamaged where the day was not audited."""
+    keep_ledger(settings, day, actor, now_ns)
+    try:
+        history = history_of(settings, day, defects)
+    except HistoryUnavailable as reason:
+        return GivenUp(ledger.give_up(settings.reports_dir, day, str(reason), actor, now_ns), str(reason))
     places = (settings.archive_dir, settings.wal_dir, settings.reports_dir, settings.market_dir)
     return backfill.backfill_day(day, *places, history, actor, now_ns, progress)
 
 
 def certify(settings: Settings, day: date, actor: str, now_ns: int) -> certificate.Certificates:
-    """What is proven of the day, written as its certificates."""
+    """What is proven of the audited day, written as its certificates. Raises ReportDamaged where it was not audited."""
+    keep_ledger(settings, day, actor, now_ns)
     places = (settings.archive_dir, settings.reports_dir, settings.market_dir)
     return certificate.certify_day(day, *places, now_ns, actor, wanted_codes(settings, day))
 
 
 def judge_quality(settings: Settings, day: date) -> tuple[quality.Judgement, Path]:
     """The quality report of the day: profile, judgement, page."""
-    judgement = quality.judge(quality.profile(Lake(settings.archive_dir), day), day)
+    found = quality.profile(Lake(settings.archive_dir), day)
+    if not found.num_rows:
+        raise NothingArchived(f"{settings.archive_dir}: nothing of trading day {day} is archived. Run: shijim archive")
+    judgement = quality.judge(found, day)
     return judgement, quality.write_report(judgement, settings.reports_dir)
 
 

@@ -8,6 +8,7 @@ Needs the extra `shijim[clickhouse]`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -215,6 +216,8 @@ class Server:
         except ImportError as error:
             raise ServerError(f"{_NEEDS} ({error})") from error
         try:
+            # It logs what it raises; the one line a person reads is in server_errors.py.
+            logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
             self._client = clickhouse_connect.get_client(
                 host=self.place.host,
                 port=self.place.port,

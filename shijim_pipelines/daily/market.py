@@ -2,8 +2,9 @@
 
 import dagster as dg
 
-from shijim_live.broker.history import HistoryUnavailable
+from shijim_live.broker.history import HistoryUnavailable, QuotaExhausted
 from shijim_pipelines import pictures, quotes, stages
+from shijim_pipelines.answers import AnswerRefused
 from shijim_pipelines.daily import shown
 from shijim_pipelines.daily.policy import BROKER_HISTORY, Result, daily_asset
 from shijim_pipelines.daily.resources import BrokerHistory, Place, days, now_ns, said_plainly
@@ -45,7 +46,7 @@ def daily_quotes(context: dg.AssetExecutionContext, place: Place, broker: Broker
         for day in days(context):
             try:
                 table = stages.take_quotes(settings, day, broker.of(settings, day), now_ns())
-            except HistoryUnavailable as reason:
+            except (HistoryUnavailable, QuotaExhausted, AnswerRefused) as reason:
                 unknown.append(f"{day}: {reason}")
                 continue
             paths.append(quotes.quotes_path(settings.market_dir, day))

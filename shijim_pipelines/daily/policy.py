@@ -35,15 +35,15 @@ def daily_asset(
     checks: Sequence[dg.AssetCheckSpec] = (),
     metadata: Mapping[str, Any] | None = None,
     freshness: dg.FreshnessPolicy | None = None,
-    of_a_day: bool = True,
+    partitions: dg.PartitionsDefinition | None = trading_days,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """An asset named like its function, of one trading day unless it is of all of them at once."""
+    """An asset named like its function, of one trading day; without partitions it is of all days at once."""
 
     def of(function: Callable[..., Any]) -> dg.AssetsDefinition:
         return dg.asset(
             function,
-            partitions_def=trading_days if of_a_day else None,
-            backfill_policy=ONE_RUN if of_a_day else None,
+            partitions_def=partitions,
+            backfill_policy=ONE_RUN if partitions else None,
             group_name=group,
             owners=OWNERS,
             kinds=kinds,

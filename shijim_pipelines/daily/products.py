@@ -4,6 +4,7 @@ from typing import Final
 
 import dagster as dg
 
+from shijim_live.events import PRICE_SCALE
 from shijim_live.store.lake import Lake
 from shijim_pipelines import pictures, stages
 from shijim_pipelines.daily import shown
@@ -11,7 +12,7 @@ from shijim_pipelines.daily.policy import STORE, Result, daily_asset
 from shijim_pipelines.daily.resources import Place, days, now_ns, said_plainly
 from shijim_pipelines.datasets import Made, Request, recorded_symbols
 from shijim_pipelines.hft_dataset import FeedLatency
-from shijim_pipelines.quality import Judgement
+from shijim_pipelines.quality import Judgement, describe
 
 GROUP = "products"
 
@@ -38,7 +39,8 @@ def quality(context: dg.AssetExecutionContext, place: Place) -> Result:
     metadata = shown.result(
         sum(judgement.profile.num_rows for judgement in judgements),
         [path for _, path in made],
-        report=dg.MetadataValue.url(made[-1][1].absolute().as_uri()),
+        report=dg.MetadataValue.path(made[-1][1].absolute()),
+        summary=dg.MetadataValue.md(f"```\n{describe(judgements[-1])}\n```"),
         profile=shown.table(judgements[-1].profile.to_pylist()),
     )
     return Result(metadata=metadata, check_results=[_judged(level, judgements) for level in SEVERITIES])
@@ -106,10 +108,10 @@ def backtest(context: dg.AssetExecutionContext, place: Place, config: Datasets) 
         for day in days(context):
             for symbol, result, track in stages.backtest_day(settings, day, config.symbols):
                 results.append((day, symbol, result, track))
-                context.log.info(f"{symbol}: {result.trades:,} trades, {result.equity_e6 / 1e6:,.0f} TWD")
+                context.log.info(f"{symbol}: {result.trades:,} trades, {result.equity_e6 // PRICE_SCALE:,} TWD")
     day, symbol, _, track = max(results, key=lambda one: one[2].trades)
     rows = ({"symbol": symbol, "trades": result.trades, "position": result.position,
-             "equity TWD": f"{result.equity_e6 / 1e6:,.0f}", "fees TWD": f"{result.fee_e6 / 1e6:,.0f}"}
+             "equity TWD": f"{result.equity_e6 // PRICE_SCALE:,}", "fees TWD": f"{result.fee_e6 // PRICE_SCALE:,}"}
             for _, symbol, result, _ in results)  # fmt: skip
     metadata = shown.result(
         len(results),

@@ -4,15 +4,14 @@ from collections import Counter
 
 import dagster as dg
 
-from shijim_live.broker.history import HistoryUnavailable
 from shijim_pipelines import pictures, stages
 from shijim_pipelines.daily import shown
 from shijim_pipelines.daily.policy import BROKER_HISTORY, STORE, Result, daily_asset
 from shijim_pipelines.daily.resources import BrokerHistory, Place, days, now_ns, said_plainly
 from shijim_pipelines.daily.schedules import freshness
-from shijim_pipelines.proof.backfill import describe_backfill
+from shijim_pipelines.proof.backfilled import backfilled_segments, describe_backfill
 from shijim_pipelines.proof.certificate import PROVEN, SHORT, UNPROVABLE, certificate_path
-from shijim_pipelines.proof.ledger import State, give_up, ledger_path, open_gaps
+from shijim_pipelines.proof.ledger import State, ledger_path, open_gaps
 
 GROUP = "proof"
 
@@ -67,19 +66,18 @@ def backfill(context: dg.AssetExecutionContext, place: Place, broker: BrokerHist
     settings, done, still_open = place.settings(), [], []
     with said_plainly():
         for day in days(context):
-            try:
-                history = broker.of(settings, day)
-            except HistoryUnavailable as reason:
-                given_up = give_up(settings.reports_dir, day, str(reason), "dagster", now_ns())
-                context.log.warning(f"{given_up:,} gaps cannot be filled: {reason}")
+            filled = stages.fill_gaps(settings, day, "dagster", now_ns(), broker.known_defects())
+            if isinstance(filled, stages.GivenUp):
+                context.log.warning(f"{filled.gaps:,} gaps cannot be filled: {filled.reason}")
                 continue
-            done.append(stages.fill_gaps(settings, day, history, "dagster", now_ns()))
-            context.log.info(describe_backfill(done[-1]))
+            done.append(filled)
+            context.log.info(describe_backfill(filled))
             still_open += open_gaps(settings.reports_dir, day)
     left = [one for result in done for one in result.left]
     codes = shown.named(entry.gap.symbol for entry in still_open if entry.gap)
     metadata = shown.result(
         sum(result.trades for result in done),
+        [path for result in done if result.run_id for path in backfilled_segments(settings.wal_dir, result.run_id)],
         gaps=sum(result.gaps for result in done),
         lots=sum(result.lots for result in done),
         left=shown.table({"code": one.code, "session": one.session, "lots": one.lots, "why": one.reason}

@@ -12,6 +12,7 @@ from shijim_pipelines.daily import shown
 from shijim_pipelines.daily.partitions import trading_days
 from shijim_pipelines.daily.policy import AGAIN, ONE_RUN, OWNERS, STORE, Result, daily_asset
 from shijim_pipelines.daily.resources import Place, days, said_plainly
+from shijim_pipelines.daily.schedules import freshness
 from shijim_pipelines.invariants import invariants
 
 GROUP = "archive"
@@ -23,6 +24,7 @@ recorded_segments = dg.AssetSpec(
     owners=OWNERS,
     kinds={"rust"},
     partitions_def=trading_days,
+    freshness_policy=freshness(),
 )
 
 _TABLES: Final = {
@@ -97,7 +99,7 @@ def _sound(table: str) -> dg.AssetChecksDefinition:
 sound_ticks, sound_books = _sound("ticks"), _sound("books")
 
 
-@daily_asset(GROUP, {"clickhouse"}, STORE, deps=["ticks", "books"], of_a_day=False)
+@daily_asset(GROUP, {"clickhouse"}, STORE, deps=["ticks", "books"], partitions=None)
 def fallback_replay(context: dg.AssetExecutionContext, place: Place) -> Result:
     """Ships what a ClickHouse server has not confirmed, of any day; without a server there is nothing to ship."""
     settings = place.settings()

@@ -38,7 +38,11 @@ class BrokerHistory(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def of(self, settings: Settings, day: date) -> History:
         """Raises HistoryUnavailable for what no broker can be asked about."""
-        return stages.history_of(settings, day, frozenset(Defect(name) for name in self.defects))
+        return stages.history_of(settings, day, self.known_defects())
+
+    def known_defects(self) -> frozenset[Defect]:
+        """Raises ValueError for a name that is none."""
+        return frozenset(Defect(name) for name in self.defects)
 
 
 def days(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> list[date]:

@@ -44,7 +44,7 @@ def _cell(value: object) -> str | int | bool:
 def files(paths: Sequence[Path]) -> dict[str, Any]:
     """How many files there are, what they weigh, where they lie."""
     if not paths:
-        return {"files": 0, "bytes": 0}
+        return {}
     folder = paths[0] if len(paths) == 1 else Path(*_shared(paths))
     return {
         "files": len(paths),

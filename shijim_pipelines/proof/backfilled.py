@@ -33,6 +33,11 @@ class Backfilled:
     exhausted: str  # why no more was asked; "" where nothing kept us from it
 
 
+def backfilled_segments(wal_dir: Path, run_id: str) -> list[Path]:
+    """The files of a run that a backfill wrote."""
+    return sorted((wal_dir / f"backfill-{run_id}").rglob("*.wal"))
+
+
 def describe_backfill(done: Backfilled) -> str:
     """For a person: what was filled, and why the rest was not."""
     head = f"Backfill of trading day {done.trading_day}: {done.gaps:,} gaps filled, {done.lots:,} lots"
