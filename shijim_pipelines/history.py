@@ -118,7 +118,8 @@ def _one_market(day: date, recorded: _Recorded) -> tuple[int, int | None]:
         source, path = next(iter(recorded.others.items()))
         raise HistoryUnavailable(
             f"{day} was recorded from {', '.join(recorded.others)} ({path}), and there is no history to ask about it: "
-            f"{_why_none(source)}"
+            f"{_why_none(source)}",
+            for_good=all(other.startswith(("import:", "replay")) for other in recorded.others),
         )
     if recorded.unreadable:
         raise HistoryUnavailable(

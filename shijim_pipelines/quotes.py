@@ -376,8 +376,10 @@ def quotes_of(
     Near months are asked by the minute without being named. Raises what `fetch_quotes` raises, and QuotesMissing
     without a history to ask.
     """
+    known: set[str] = set()  # what was asked by the minute before is asked again: a total is not forgotten
     if history is None or quotes_path(market_dir, day).exists():
         table = read_quotes(market_dir, day)
+        known = {code for code in _said(table, "by_minute").split(",") if code}
         missing = sorted(set(closed_sessions(day, as_of_ns)) - set(_said(table, "closed").split(",")))
         asked = set(_said(table, "by_minute").split(",")) - set(unanswered(table))
         if not missing and not set(by_minute) - asked:
@@ -388,7 +390,7 @@ def quotes_of(
                 f"Run: shijim quotes --day {day}"
             )
     futures = [code for _, code in near_months(instruments_of(day, market_dir, history), day)]
-    write_quotes(fetch_quotes(history, day, [*futures, *by_minute], as_of_ns), market_dir, day)
+    write_quotes(fetch_quotes(history, day, sorted({*futures, *by_minute, *known}), as_of_ns), market_dir, day)
     return read_quotes(market_dir, day)
 
 

@@ -20,15 +20,16 @@ from shijim_live.settings import Settings
 from shijim_live.store import ship
 from shijim_live.store.lake import Lake
 from shijim_live.store.server import Server
-from shijim_live.universe import Universe, UniverseMissing, read_universe
+from shijim_live.universe import Universe, UniverseMissing, read_universe, universe_path
 from shijim_pipelines import datasets, quality
 from shijim_pipelines.archive import NothingArchived
 from shijim_pipelines.event_file import InvalidDataset
 from shijim_pipelines.history import history_for
 from shijim_pipelines.proof import audit, backfill, certificate, ledger
+from shijim_pipelines.proof.day_segments import Manifests, not_archived
 from shijim_pipelines.proof.gap_report import GapReport, read_report, write_report
 from shijim_pipelines.quotes import closing_totals, instruments_of, quotes_of
-from shijim_pipelines.universe import choose_universe, write_universe
+from shijim_pipelines.universe import UniverseRefused, choose_universe, write_universe
 
 if TYPE_CHECKING:
     from shijim_pipelines.backtests import BacktestResult, Track
@@ -60,9 +61,35 @@ def take_quotes(settings: Settings, day: date, history: History, now_ns: int) ->
     return quotes_of(day, settings.market_dir, history, now_ns, by_minute)
 
 
+def _is_recorded(settings: Settings, day: date) -> bool:
+    """Whether anything of the day is archived, or sealed and waiting for it."""
+    archived = (settings.archive_dir / table / f"trading_day={day}" for table in ("ticks", "books"))
+    return any(folder.is_dir() for folder in archived) or bool(
+        not_archived(Manifests(settings.archive_dir), settings.wal_dir, day)
+    )
+
+
 def choose(settings: Settings, day: date, history: History, now_ns: int,
            progress: Callable[[date, int, int], None] = lambda *_: None) -> tuple[Universe, Path]:  # fmt: skip
-    """Ranks the universe of the day and writes it where `shijim-live record` reads it."""
+    """Ranks the universe of the day and writes it where `shijim-live record` reads it.
+
+    Once the day is recorded its universe stands: another would claim that other codes should have been recorded.
+    Raises UniverseRefused when the day was recorded without one.
+    """
+    if _is_recorded(settings, day):
+        path = universe_path(settings.universe_dir, day)
+        if path.exists():
+            return read_universe(settings.universe_dir, day), path
+        raise UniverseRefused(
+            f"{day} was recorded without a universe, and one ranked now would claim that more should have been recorded"
+        )
+
+    def asked(before: date) -> History | None:
+        try:
+            return history_of(settings, before)
+        except HistoryUnavailable:
+            return None
+
     universe = choose_universe(
         day,
         settings.market_dir,
@@ -72,6 +99,7 @@ def choose(settings: Settings, day: date, history: History, now_ns: int,
         settings.universe_lookback_days,
         settings.total_shards,
         as_of_ns=now_ns,
+        history_of=asked,
         progress=progress,
     )
     return universe, write_universe(universe, settings.universe_dir)
@@ -93,7 +121,12 @@ def verify_shipped(settings: Settings, progress: ship.Progress | None = None) ->
 
 def audit_day(settings: Settings, day: date, now_ns: int) -> tuple[GapReport, Path]:
     """What is missing in what was recorded, written as the day's report."""
-    report = audit.audit_day(
+    report = _audited(settings, day, now_ns)
+    return report, write_report(report, settings.reports_dir)
+
+
+def _audited(settings: Settings, day: date, now_ns: int) -> GapReport:
+    return audit.audit_day(
         settings.archive_dir,
         settings.wal_dir,
         day,
@@ -101,7 +134,6 @@ def audit_day(settings: Settings, day: date, now_ns: int) -> tuple[GapReport, Pa
         wanted=wanted_codes(settings, day),
         as_of_ns=now_ns,
     )
-    return report, write_report(report, settings.reports_dir)
 
 
 def keep_ledger(settings: Settings, day: date, actor: str, now_ns: int) -> list[ledger.Entry]:
@@ -125,6 +157,8 @@ def fill_gaps(settings: Settings, day: date, actor: str, now_ns: int, defects: f
     try:
         history = history_of(settings, day, defects)
     except HistoryUnavailable as reason:
+        if not reason.for_good:
+            raise
         return GivenUp(ledger.give_up(settings.reports_dir, day, str(reason), actor, now_ns), str(reason))
     places = (settings.archive_dir, settings.wal_dir, settings.reports_dir, settings.market_dir)
     return backfill.backfill_day(day, *places, history, actor, now_ns, progress)
@@ -163,7 +197,7 @@ def build_datasets(settings: Settings, requests: Sequence[datasets.Request], now
     for request in requests:
         instrument(request.symbol)  # refused now, not after the audit
     lake = Lake(settings.archive_dir)
-    report = audit_day(settings, requests[0].day, now_ns)[0]
+    report = _audited(settings, requests[0].day, now_ns)
     for request in requests:
         try:
             yield datasets.make_dataset(request, lake, report, settings.datasets_dir)

@@ -49,22 +49,32 @@ def choose_universe(
     shards: int,
     *,
     as_of_ns: int,
+    history_of: Callable[[date], History | None] | None = None,
     punished: Collection[str] = (),
     progress: Callable[[date, int, int], None] = lambda day, number, total: None,
 ) -> Universe:
     """The universe of `day` from the `lookback_days` trading days before it; what is not on disk is fetched first.
 
-    `history` None asks nobody. `punished` are codes under disposition, which trade by call auctions. Raises
+    `history` None asks nobody; `history_of` is whom to ask about each day before, None for a day that has no history.
+    `punished` are codes under disposition, which trade by call auctions. Raises
     NotATradingDay, NotYet while the day before is not over, UniverseRefused, and what fetching raises. `progress` is
     told each day that is there, its number from 1, and of how many.
     """
-    lookback = _lookback(require_trading_day(day), lookback_days, as_of_ns)
+    days = _lookback(require_trading_day(day), lookback_days, as_of_ns)
     instruments = instruments_of(day, market_dir, history)
-    quotes = {}
-    for number, before in enumerate(lookback, start=1):
-        quotes[before] = quotes_of(before, market_dir, history, as_of_ns)
-        progress(before, number, len(lookback))
+    quotes, unknown = {}, []
+    for number, before in enumerate(days, start=1):
+        asked = history_of(before) if history_of else history
+        if asked is None and history_of and not quotes_path(market_dir, before).exists():
+            unknown.append(before)
+            continue
+        quotes[before] = quotes_of(before, market_dir, asked, as_of_ns)
+        progress(before, number, len(days))
+    lookback = tuple(quotes)
+    if not lookback:
+        raise UniverseRefused(f"{day}: of none of the {len(days)} trading days before it are quotes known")
     chosen, notes = rank(quotes, instruments, day, strategies, limit, shards, punished)
+    notes = (*notes, *(f"{before} is left out: it was imported, and has no quotes" for before in unknown))
     inputs = sorted([instruments_path(market_dir, day), *(quotes_path(market_dir, before) for before in lookback)])
     return Universe(
         day=day,

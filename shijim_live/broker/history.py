@@ -35,7 +35,11 @@ VALUE_BYTES: Final = 9  # of an answer: a 64-bit number and its type, the most M
 
 
 class HistoryUnavailable(RuntimeError):
-    """No history can exist for what was recorded; says why."""
+    """No history can be asked about what was recorded; says why. `for_good`: nobody ever can, as of an import."""
+
+    def __init__(self, reason: str, *, for_good: bool = False) -> None:
+        super().__init__(reason)
+        self.for_good = for_good
 
 
 # The shapes of answers

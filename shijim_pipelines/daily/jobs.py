@@ -36,7 +36,7 @@ after_night = dg.define_asset_job(
 )
 ask_again = dg.define_asset_job(
     "ask_again",
-    dg.AssetSelection.assets("daily_quotes", "gaps", "gap_ledger", "backfill", "certificate"),
+    dg.AssetSelection.assets("ticks", "books", "daily_quotes", "gaps", "gap_ledger", "backfill", "certificate"),
     config=_SPOKEN,
     description="Another attempt at the gaps that are still open; the gap sensor launches it.",
 )

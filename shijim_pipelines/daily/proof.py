@@ -10,7 +10,7 @@ from shijim_pipelines.daily.policy import BROKER_HISTORY, STORE, Result, daily_a
 from shijim_pipelines.daily.resources import BrokerHistory, Place, days, now_ns, said_plainly
 from shijim_pipelines.daily.schedules import freshness
 from shijim_pipelines.proof.backfilled import backfilled_segments, describe_backfill
-from shijim_pipelines.proof.certificate import PROVEN, SHORT, UNPROVABLE, certificate_path
+from shijim_pipelines.proof.certificate import PROVEN, SHORT, UNPROVABLE, Certificate, certificate_path
 from shijim_pipelines.proof.ledger import State, ledger_path, open_gaps
 
 GROUP = "proof"
@@ -95,23 +95,27 @@ def certificate(context: dg.AssetExecutionContext, place: Place) -> Result:
     """PROVEN, SHORT or UNPROVABLE for every code and session, against the exchange's own totals."""
     settings = place.settings()
     with said_plainly():
-        made = [one for day in days(context) for one in stages.certify(settings, day, "dagster", now_ns()).certificates]
+        of_days = [stages.certify(settings, day, "dagster", now_ns()) for day in days(context)]
+    made = [one for of_day in of_days for one in of_day.certificates]
+    day_of = {id(one): of_day.trading_day for of_day in of_days for one in of_day.certificates}
     verdicts = Counter(one.verdict for one in made)
     counted = {verdict: verdicts[verdict] for verdict in (PROVEN, SHORT, UNPROVABLE)}
     context.log.info(", ".join(f"{count:,} {verdict}" for verdict, count in counted.items()))
     order = [SHORT, UNPROVABLE, PROVEN]
     worst = sorted(made, key=lambda one: (order.index(one.verdict), -(one.lots_missing or 0), one.code, one.session))
-    rows = [{"verdict": one.verdict, "code": one.code, "session": one.session, "lots": one.lots,
-             "backfilled": one.lots_backfilled, "missing": one.lots_missing, "books": one.books,
+    rows = [{"day": str(day_of[id(one)]), "verdict": one.verdict, "code": one.code, "session": one.session,
+             "lots": one.lots, "backfilled": one.lots_backfilled, "missing": one.lots_missing, "books": one.books,
              "why": "; ".join(one.reasons)} for one in worst]  # fmt: skip
+
+    def said_of(one: Certificate) -> str:
+        return f"{day_of[id(one)]} {one.verdict} {one.code} {one.session}: {', '.join(one.reasons)}"
+
     doubtful = [one for one in worst if one.verdict != PROVEN]
     check = dg.AssetCheckResult(
         passed=not doubtful,
         check_name=IS_PROVEN.name,
         severity=dg.AssetCheckSeverity.ERROR if verdicts[SHORT] else dg.AssetCheckSeverity.WARN,
-        description="; ".join(
-            f"{one.verdict} {one.code} {one.session}: {', '.join(one.reasons)}" for one in doubtful[: shown.NAMES_MAX]
-        )
+        description="; ".join(map(said_of, doubtful[: shown.NAMES_MAX]))
         or f"all {len(made):,} streams are proven complete",
         metadata={"worst": shown.table(rows)},
     )

@@ -67,12 +67,12 @@ def ticks_and_books(context: dg.AssetExecutionContext, place: Place) -> Iterator
         f"archived {sum(segment.records for segment in new):,} events of {len(new):,} segments, each read back equal; "
         f"{len(done.segments) - len(new):,} were archived before"
     )
+    if done.failed:
+        raise dg.Failure(f"{len(done.failed)} segments could not be archived: {done.failed[0].reason}")
     for table in _TABLES:
         rows = sum(published[table].rows for published in found)
         paths = [path for published in found for path in published[table].paths]
         yield Result(table, metadata=shown.result(rows, paths, per_minute=picture))
-    if done.failed:
-        raise dg.Failure(f"{len(done.failed)} segments could not be archived: {done.failed[0].reason}")
 
 
 def _sound(table: str) -> dg.AssetChecksDefinition:

@@ -42,6 +42,9 @@ class BrokerHistory(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def known_defects(self) -> frozenset[Defect]:
         """Raises ValueError for a name that is none."""
+        unknown = sorted(set(self.defects) - set(Defect))
+        if unknown:
+            raise ValueError(f"defects: {', '.join(unknown)} is none of {', '.join(Defect)}")
         return frozenset(Defect(name) for name in self.defects)
 
 
@@ -62,5 +65,5 @@ def said_plainly() -> Iterator[None]:
         yield
     except ServerUnavailable as error:
         raise dg.Failure(description=str(error)) from error
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, FileNotFoundError) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -197,8 +197,9 @@ def _waiting(wal_dir: Path, archive_dir: Path, day: date) -> list[tuple[Path, in
     """Sealed segments of the day that are not archived, with the first and last exchange stamp in them."""
     found = []
     for path in not_archived(Manifests(archive_dir), wal_dir, day):
-        span = orjson.loads(read_footer(path) or b"{}").get("exchange_ns")
-        found += [(path, int(span[0]), int(span[1]))] if span else []
+        with suppress(ValueError):  # a segment that cannot be read holds nothing that could be archived
+            span = orjson.loads(read_footer(path) or b"{}").get("exchange_ns")
+            found += [(path, int(span[0]), int(span[1]))] if span else []
     return found
 
 

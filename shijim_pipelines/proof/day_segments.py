@@ -162,7 +162,16 @@ def not_archived(known: Manifests, wal_dir: Path | None, day: date) -> list[Path
         return []
     found = []
     for path in wal.segment_paths(wal_dir):
-        if path.stem in known.keys or (footer := read_footer(path)) is None:
+        if path.stem in known.keys:
+            continue
+        try:
+            footer = read_footer(path)
+        except ValueError:
+            # It says nothing of its days; its slot is the only hint. The archive tells what is wrong with it.
+            if path.parent.name[:10] in (str(previous_trading_day(day)), str(day)):
+                found.append(path)
+            continue
+        if footer is None:
             continue
         ranges = orjson.loads(footer)
         span = ranges.get("exchange_ns") or ranges.get("received_ns")
