@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dying_recorder import record_and_die
 from made_records import records, trades
 from test_publisher import Log
 
@@ -116,25 +117,11 @@ def test_what_was_delivered_is_what_was_recorded(whole_day: Path) -> None:
     assert len(found - truth) <= SimulationConfig().repeats
 
 
-def kill_in_the_middle(folder: Path, at_least: int) -> int:
-    """Records until `at_least` events are acknowledged, kills the process, returns the last acknowledged sequence."""
-    process = subprocess.Popen(record_command(folder), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    durable = 0
-    while process.poll() is None and durable < at_least:
-        path = ring_path(folder, 0)
-        if path.exists():
-            durable = RingReader(path).counters()["durable"]
-        time.sleep(0.001)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    return RingReader(ring_path(folder, 0)).counters()["durable"]
-
-
 @pytest.mark.parametrize("at_least", [1, EVENTS // 3, EVENTS * 3 // 4])
 def test_a_killed_recorder_loses_nothing_acknowledged_and_goes_on(
     tmp_path: Path, whole_day: Path, at_least: int
 ) -> None:
-    acknowledged = kill_in_the_middle(tmp_path, at_least)
+    acknowledged = record_and_die(tmp_path, at_least, record_command(tmp_path)[3:])
     assert acknowledged >= at_least
     before = all_records(tmp_path)
     assert len(before) >= acknowledged

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import time
@@ -16,14 +15,13 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 import real_txf
+from dying_recorder import record_and_die
 from hftbacktest import HashMapMarketDepthBacktest
 from real_data import DATA, needs_data
 from test_backtests import LOOK_NS, look
 
-from rust_indicators import RingReader
 from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig
 from shijim_live.calendar import SECOND_NS, to_exchange_ns
-from shijim_live.record.recorder import ring_path
 from shijim_live.store.lake import Lake
 from shijim_pipelines import backtests
 from shijim_pipelines.event_file import validate_npz
@@ -141,13 +139,7 @@ def test_rebuilding_gives_the_same_bytes(simulated_day: Path, tmp_path: Path) ->
 def killed_day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A recorder killed in the middle of the day, started again, and archived."""
     folder = tmp_path_factory.mktemp("killed")
-    process = subprocess.Popen(arguments(*RECORD, "--data-dir", str(folder)), stdout=subprocess.DEVNULL)
-    ring = ring_path(folder, 0)
-    while not ring.exists() or RingReader(ring).counters()["durable"] < EVENTS // 2:
-        assert process.poll() is None
-        time.sleep(0.001)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
+    record_and_die(folder, EVENTS // 2, [*RECORD[1:], "--data-dir", str(folder)])
     assert "resumed after" in run(*RECORD, "--data-dir", str(folder))
     run("shijim", "archive", "--data-dir", str(folder))
     yield folder

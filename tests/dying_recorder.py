@@ -1,0 +1,51 @@
+"""A recorder that kills itself in the middle of the day: `python dying_recorder.py EVENTS record …`.
+
+From outside, the kill comes whenever the machine gives the killer its turn – on a busy one after the day is over.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rust_indicators import Publisher, RingReader
+from shijim_live import cli
+from shijim_live.record import recorder
+
+# What the log thread still has in hand at the kill.
+NOT_YET_DURABLE = 500
+
+
+def dying_sink(events: int) -> type[recorder.Sink]:
+    class DyingSink(recorder.Sink):
+        def __init__(self, publisher: Publisher, *arguments: object) -> None:
+            super().__init__(publisher, *arguments)  # type: ignore[arg-type]
+            publish = self.quote
+
+            def quote(delivered: object, received_ns: int) -> None:
+                publish(delivered, received_ns)
+                if publisher.counters()["accepted"] < events + NOT_YET_DURABLE:
+                    return
+                while publisher.counters()["durable"] < events:
+                    time.sleep(0)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+            self.quote = quote
+
+    return DyingSink
+
+
+def record_and_die(folder: Path, events: int, command: list[str]) -> int:
+    """Runs the arguments of `shijim-live` and is killed once `events` are durable: the last sequence acknowledged."""
+    died = subprocess.run([sys.executable, __file__, str(events), *command], capture_output=True, text=True)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    return RingReader(recorder.ring_path(folder, 0)).counters()["durable"]
+
+
+if __name__ == "__main__":
+    recorder.Sink = dying_sink(int(sys.argv[1]))  # type: ignore[misc]
+    sys.exit(cli.main(sys.argv[2:]))
