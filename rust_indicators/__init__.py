@@ -1,64 +1,48 @@
-"""Kernels of Shijim, written in Rust. Not importable without the compiled extension: there is no slow stand-in."""
+"""Kernels of Shijim, written in Rust: records, ring, log, continuity, datasets, and the signals of `SIGNALS`.
 
-from typing import TYPE_CHECKING
+The signals exist once more in NumPy (`rust_indicators.reference`). Where the extension is missing, or SHIJIM_NO_RUST=1
+says so, they come from there, with a warning; everything else has no slow stand-in and says so when it is imported.
+"""
 
-from rust_indicators._rust import (
-    BACKEND,
-    EMPTY_PRICE_E6,
-    BookRepeats,
-    Continuity,
-    EventRows,
-    LogWriter,
-    Publisher,
-    RingReader,
-    SegmentReader,
-    SimulatedDay,
-    build_hft_rows,
-    decimal_e6,
-    decimal_is_read_in_place,
-    decode_l5,
-    gather_columns,
-    log_slot,
-    multiset_hash,
-    multiset_hash_of_columns,
-    next_rotation_ns,
-    payloads,
-    read_footer,
-    record_constants,
-    record_layout,
-    recover_segment,
-    scatter_columns,
-    session_window,
-)
+import os
+import warnings
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from rust_indicators._rust import SimulatedTruth as SimulatedTruth
+from rust_indicators.validity import Restart, Validity
 
-__all__ = [
-    "BACKEND",
-    "EMPTY_PRICE_E6",
-    "BookRepeats",
-    "Continuity",
-    "EventRows",
-    "LogWriter",
-    "Publisher",
-    "RingReader",
-    "SegmentReader",
-    "SimulatedDay",
-    "build_hft_rows",
-    "decimal_e6",
-    "decimal_is_read_in_place",
-    "decode_l5",
-    "gather_columns",
-    "log_slot",
-    "multiset_hash",
-    "multiset_hash_of_columns",
-    "next_rotation_ns",
-    "payloads",
-    "read_footer",
-    "record_constants",
-    "record_layout",
-    "recover_segment",
-    "scatter_columns",
-    "session_window",
-]
+# Name of a signal → the module of `reference` that defines it.
+SIGNALS: dict[str, str] = {
+    **dict.fromkeys(("Ofi", "ofi"), "flow"),
+}
+
+
+def _backend() -> str:
+    if os.environ.get("SHIJIM_NO_RUST") == "1":
+        return "numpy"
+    try:
+        import_module("rust_indicators._rust")
+    except ImportError:
+        return "numpy"
+    return "rust"
+
+
+BACKEND: str = _backend()
+
+if TYPE_CHECKING or BACKEND == "rust":
+    from rust_indicators._rust import *
+else:
+    warnings.warn("rust_indicators: signals in NumPy, many times slower, and no recorder", stacklevel=2)
+
+    def __getattr__(name: str) -> Any:
+        if name in SIGNALS:
+            return getattr(import_module(f"rust_indicators.reference.{SIGNALS[name]}"), name)
+        if name.startswith("_"):
+            raise AttributeError(f"module 'rust_indicators' has no attribute {name!r}")
+        raise ImportError(
+            f"rust_indicators.{name} needs the compiled kernels, which are missing or turned off by SHIJIM_NO_RUST; "
+            "to build them: make"
+        )
+
+
+__all__ = ["BACKEND", "SIGNALS", "Restart", "Validity"]

@@ -14,6 +14,7 @@ pub mod record_layout;
 pub mod repeats;
 pub mod ring;
 pub mod segment;
+pub mod signals;
 pub mod simulate;
 pub mod trade_columns;
 pub mod wal;

@@ -1,14 +1,25 @@
 //! The only folder that knows Python: the `rust_indicators._rust` module.
 use pyo3::prelude::*;
 
+mod arrays;
+mod bars;
+mod book;
 mod columns;
 mod continuity;
+mod correlation;
 mod decimal;
+mod flow;
+mod hawkes;
 mod hft;
+mod impact;
+mod kalman;
 mod log;
 mod publisher;
+mod queue_position;
+mod signal_set;
 mod simulate;
 mod stamp;
+mod toxicity;
 
 #[pymodule]
 fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -20,5 +31,15 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     hft::register(module)?;
     log::register(module)?;
     simulate::register(module)?;
+    bars::register(module)?;
+    book::register(module)?;
+    correlation::register(module)?;
+    flow::register(module)?;
+    hawkes::register(module)?;
+    impact::register(module)?;
+    kalman::register(module)?;
+    queue_position::register(module)?;
+    signal_set::register(module)?;
+    toxicity::register(module)?;
     Ok(())
 }

@@ -1,0 +1,1 @@
+//! Bars of trades: by time, count, volume and value. Not their storage.

@@ -1,0 +1,1 @@
+//! What one book says: best levels, mid, imbalance, depth, micro-price. Not what changed since the book before.

@@ -1,0 +1,1 @@
+//! Intensity of events that excite each other: uni- and bivariate, exponential kernel. Not the fit (calibrate.py).

@@ -1,0 +1,1 @@
+//! Fair price of a local-level model behind noisy observations.

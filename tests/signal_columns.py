@@ -1,0 +1,127 @@
+"""Columns for the tests of signals: random and adversarial ones, and the real days by the published protocol."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from hypothesis import settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from real_data import DATA
+
+from rust_indicators import EMPTY_PRICE_E6
+
+SECOND = 1_000_000_000
+TICK_E6 = 1_000_000
+# The same examples every time in CI; `make test HYPOTHESIS=…` is not needed to find more: change the seed here.
+settings.register_profile("signals", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("signals")
+
+Column = NDArray[np.int64]
+
+
+@st.composite
+def touches(draw: st.DrawFn, rows_max: int = 40) -> tuple[Column, Column, Column, Column]:
+    """Best levels of a few rows, with empty sides, locked and crossed books, zero and huge volumes among them."""
+    rows = draw(st.integers(1, rows_max))
+    price = st.one_of(st.integers(95, 105).map(lambda ticks: ticks * TICK_E6), st.just(EMPTY_PRICE_E6))
+    volume = st.one_of(st.integers(0, 9), st.just(2**40))
+
+    def side() -> tuple[Column, Column]:
+        prices = np.array(draw(st.lists(price, min_size=rows, max_size=rows)), np.int64)
+        volumes = np.array(draw(st.lists(volume, min_size=rows, max_size=rows)), np.int64)
+        return prices, np.where(prices == EMPTY_PRICE_E6, 0, volumes)
+
+    return (*side(), *side())
+
+
+def marks(rows: int) -> st.SearchStrategy[NDArray[np.uint8]]:
+    """What stands before each row: mostly nothing."""
+    mark = st.sampled_from((0, 0, 0, 0, 1, 2))
+    return st.lists(mark, min_size=rows, max_size=rows).map(lambda found: np.array(found, np.uint8))
+
+
+def assert_same(ours: Any, theirs: Any, relative: float = 0.0) -> None:
+    """Equal bits, or within `relative` where arithmetic is not integer; NaN equals NaN."""
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    assert ours.dtype == theirs.dtype and ours.shape == theirs.shape
+    if relative:
+        np.testing.assert_allclose(ours, theirs, rtol=relative, atol=0, equal_nan=True)
+    else:
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@dataclass(frozen=True)
+class Books:
+    """Snapshots of five populated levels a side, [level, row], best first, and the time of each."""
+
+    exchange_ns: Column
+    bid_price_e6: Column
+    bid_volume: Column
+    ask_price_e6: Column
+    ask_volume: Column
+
+    def best(self) -> tuple[Column, Column, Column, Column]:
+        return self.bid_price_e6[0], self.bid_volume[0], self.ask_price_e6[0], self.ask_volume[0]
+
+
+@cache
+def lobster(name: str) -> Books:
+    """A LOBSTER sample, `AAPL_1` or `AMZN_5`: every row of the orderbook file is an event. Tick 0.01, shares."""
+    ticker, levels = name.split("_")
+    with zipfile.ZipFile(DATA / "lobster" / f"LOBSTER_SampleFile_{ticker}_2012-06-21_{levels}.zip") as archive:
+        [books] = [archive.read(part) for part in archive.namelist() if "orderbook" in part]
+        [messages] = [archive.read(part) for part in archive.namelist() if "message" in part]
+    book = np.loadtxt(books.decode().splitlines(), delimiter=",", dtype=np.int64, ndmin=2)
+    seconds = [line.split(",", 1)[0].partition(".") for line in messages.decode().splitlines()]
+    exchange_ns = np.array([int(s) * SECOND + int(f.ljust(9, "0")[:9]) for s, _, f in seconds], np.int64)
+    empty = np.abs(book) == 9_999_999_999
+
+    def side(first: int) -> tuple[Column, Column]:
+        prices = np.where(empty[:, first::4], EMPTY_PRICE_E6, book[:, first::4] * 100).T
+        volumes = np.where(empty[:, first::4], 0, book[:, first + 1 :: 4]).T
+        return np.ascontiguousarray(prices), np.ascontiguousarray(volumes)
+
+    (ask, ask_volume), (bid, bid_volume) = side(0), side(2)
+    return Books(exchange_ns, bid, bid_volume, ask, ask_volume)
+
+
+@cache
+def futures(name: str) -> Books:
+    """A day of TXFD6 or TMFD6, `TXFD6_2026-04-09`, by the protocol of the published regressions: rows in file order
+    into one price → size map a side; after a stamp whose last row is a depth row, the five best populated levels.
+    """
+    table = pq.read_table(DATA / "txf_l5" / f"{name}.parquet")
+    ev, stamp, px, qty = (table[column].to_numpy() for column in ("ev", "exch_ts", "px", "qty"))
+    sides: dict[int, dict[float, float]] = {0xE0000001: {}, 0xD0000001: {}}
+    bids, asks = sides.values()
+    last_of_stamp = np.append(stamp[1:] != stamp[:-1], True)
+    rows, stamps = [], []
+    for flags, at, price, size, last in zip(
+        ev.tolist(), stamp.tolist(), px.tolist(), qty.tolist(), last_of_stamp.tolist(), strict=True
+    ):
+        side = sides.get(flags)
+        if side is not None:
+            if size:
+                side[price] = size
+            else:
+                side.pop(price, None)
+            if last:
+                rows.append([*_best(bids, -1), *_best(asks, 1)])
+                stamps.append(at)
+        elif flags & 0xFF == 3:
+            bids.clear()
+            asks.clear()
+    words = np.array(rows, np.int64).T.copy()
+    return Books(np.array(stamps, np.int64), words[0:5], words[5:10], words[10:15], words[15:20])
+
+
+def _best(side: dict[float, float], sign: int) -> list[int]:
+    best = sorted(side, key=lambda price: sign * price)[:5]
+    missing = 5 - len(best)
+    return [round(p * 1e6) for p in best] + [EMPTY_PRICE_E6] * missing + [int(side[p]) for p in best] + [0] * missing
