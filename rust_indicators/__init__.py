@@ -14,6 +14,7 @@ from rust_indicators.validity import Restart, Validity
 # Name of a signal → the module of `reference` that defines it.
 SIGNALS: dict[str, str] = {
     **dict.fromkeys(("Ofi", "ofi"), "flow"),
+    **dict.fromkeys(("HayashiYoshida", "LeadLag", "hayashi_yoshida", "lead_lag", "realised_variance"), "correlation"),
     **dict.fromkeys(("QueuePosition", "queue_positions"), "queue_position"),
 }
 
