@@ -15,6 +15,7 @@ from rust_indicators.validity import Restart, Validity
 SIGNALS: dict[str, str] = {
     **dict.fromkeys(("Ofi", "ofi"), "flow"),
     **dict.fromkeys(("HayashiYoshida", "LeadLag", "hayashi_yoshida", "lead_lag", "realised_variance"), "correlation"),
+    **dict.fromkeys(("LocalLevel", "local_level"), "kalman"),
     **dict.fromkeys(("QueuePosition", "queue_positions"), "queue_position"),
 }
 

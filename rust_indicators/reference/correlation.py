@@ -87,7 +87,8 @@ def lead_lag(
 class HayashiYoshida:
     """Streaming `hayashi_yoshida` at θ = 0 in constant memory, fed with both series in order of time.
 
-    `value` is HY(0), `correlation` ρ(0); both NaN until both series have changed, from when on they are VALID.
+    `covariance`, which is its `value`, is HY(0) and `correlation` ρ(0); NaN until both series have changed, from when
+    on they are VALID.
     Rows of one stamp may arrive in any order, X or Y first: a stamp is settled by the first row after it.
     At one lag only: shifting a series reorders the merged stream (`lead_lag`).
     """
@@ -157,6 +158,10 @@ class HayashiYoshida:
 
     @property
     def value(self) -> float:
+        return self.covariance
+
+    @property
+    def covariance(self) -> float:
         return self._now.covariance if self.validity == Validity.VALID else math.nan
 
     @property
@@ -181,7 +186,7 @@ class HayashiYoshida:
         self._now = self._settled.stamp(self._x, self._y)
         warm = self._now.x_variance > 0 and self._now.y_variance > 0
         self.validity = Validity.VALID if warm else Validity.TAINTED if self._tainted else Validity.WARMING_UP
-        return self.value
+        return self.covariance
 
 
 @dataclass(frozen=True, slots=True)

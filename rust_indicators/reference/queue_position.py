@@ -55,9 +55,10 @@ class QueuePosition:
     `lot_size`: smallest volume that can be filled, in the units of the volumes (lots: 1).
     `front_volume`: volume of the level when the exchange accepted the order. Volumes are 0 … 2⁴⁰.
 
-    `front` is float64: half a lot may be in front. An order is `filled` when a trade at its price leaves the front at
-    −½ lot or less (rounded half away from zero), or when it was traded through; a cancellation alone fills nothing.
-    Equal to hftbacktest's engine fill for fill. VALID from the start; TAINTED, its front NaN, from a gap to `reset`.
+    `front`, which is its `value`, is float64: half a lot may be in front. An order is `filled` when a trade at its
+    price leaves the front at −½ lot or less (rounded half away from zero), or when it was traded through; a
+    cancellation alone fills nothing. Equal to hftbacktest's engine fill for fill.
+    VALID from the start; TAINTED, its front NaN, from a gap to `reset`.
     ValueError names the argument.
     """
 
@@ -137,6 +138,10 @@ class QueuePosition:
     def taint(self) -> None:
         """Rows are missing: where the order stands is not known any more, until `reset`."""
         self.front, self.validity = math.nan, Validity.TAINTED
+
+    @property
+    def value(self) -> float:
+        return self.front
 
     def _behind_probability(self, front: float, behind: float) -> float:
         n = self._power

@@ -154,6 +154,11 @@ impl HayashiYoshida {
     }
 
     #[getter]
+    fn covariance(&self) -> f64 {
+        self.0.covariance()
+    }
+
+    #[getter]
     fn correlation(&self) -> f64 {
         self.0.correlation()
     }

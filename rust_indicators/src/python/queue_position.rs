@@ -116,6 +116,11 @@ impl QueuePosition {
     }
 
     #[getter]
+    fn value(&self) -> f64 {
+        self.0.front()
+    }
+
+    #[getter]
     fn filled(&self) -> bool {
         self.0.filled()
     }
