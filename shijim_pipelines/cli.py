@@ -13,11 +13,12 @@ import orjson
 from tqdm import tqdm
 
 from shijim_live import calendar
-from shijim_live.calendar import require_trading_day
+from shijim_live.calendar import SECOND_NS, require_trading_day
 from shijim_live.command_line import EXIT_FAILED, Parser, Verbs, add_place, add_verb, command, day, run_verb
 from shijim_live.settings import Settings
 from shijim_live.store import ship
-from shijim_pipelines import archive, datasets, demo, imports, quality, quotes, stages, universe
+from shijim_live.store.parquet import write_durably
+from shijim_pipelines import archive, datasets, demo, flow_study, imports, quality, quotes, stages, universe
 from shijim_pipelines.event_file import InvalidDataset
 from shijim_pipelines.hft_dataset import FeedLatency
 from shijim_pipelines.proof import backfill, certificate, gap_report, ledger
@@ -57,6 +58,15 @@ def parser() -> Parser:
     built.add_argument("--source", help="where two sources hold the day: which one")
     built.add_argument("--feed-latency-ms", type=_milliseconds, default="5",
                        help="for events without a receive time (default 5)")  # fmt: skip
+
+    studied = _verb(verbs, "signals", run_signals, "order flow imbalance against the price of a day, and its picture")
+    studied.add_argument("--day", type=day, required=True, help="the trading day, YYYY-MM-DD")
+    studied.add_argument("--symbol", required=True, help="the code, like TXFD6 or 2330")
+    studied.add_argument("--session", choices=("day", "night", "all"), default="all", help="default all")
+    studied.add_argument("--source", help="where two sources hold the day: which one")
+    studied.add_argument("--window", type=_window, default="10", metavar="SECONDS", help="1 to 600 (default 10)")
+    studied.add_argument("--picture", type=Path, metavar="PNG", help="draw it into this file")
+    studied.add_argument("--json", action="store_true", help="print figures for a script")
 
     tested = _verb(verbs, "backtest", run_backtest, "run a plain two-sided quoter on a dataset in hftbacktest")
     tested.add_argument("npz", type=Path, help="<symbol>.npz as shijim dataset wrote it")
@@ -102,6 +112,15 @@ def _milliseconds(text: str) -> int:
     if not text.isdecimal() or int(text) > 60_000:
         raise argparse.ArgumentTypeError(f"{text!r} is not a latency: write whole milliseconds, 0 to 60000")
     return int(text) * 1_000_000
+
+
+def _window(text: str) -> int:
+    """Nanoseconds."""
+    if not text.isdecimal() or not 1 <= int(text) <= flow_study.WINDOW_SECONDS_MAX:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a window: write whole seconds, 1 to {flow_study.WINDOW_SECONDS_MAX}"
+        )
+    return int(text) * SECOND_NS
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -287,6 +306,22 @@ def run_dataset(arguments: argparse.Namespace) -> int:
             raise InvalidDataset(built.reason)
         print(datasets.describe(built))
         print(f"next: shijim backtest {built.files.npz}")
+    return 0
+
+
+def run_signals(arguments: argparse.Namespace) -> int:
+    """Studies a day, and draws it."""
+    settings = _settings(arguments)
+    session = None if arguments.session == "all" else arguments.session
+    request = datasets.Request(arguments.day, arguments.symbol, session, arguments.source, FeedLatency(0))
+    study = stages.study_flow(settings, request, arguments.window)
+    if arguments.json:
+        print(orjson.dumps(flow_study.as_json(study), option=orjson.OPT_INDENT_2).decode())
+    else:
+        print(flow_study.summary(study))
+    if arguments.picture is not None:
+        write_durably(arguments.picture, flow_study.flow_picture(study))
+        print(f"drawn: {arguments.picture}", file=sys.stderr if arguments.json else sys.stdout)
     return 0
 
 

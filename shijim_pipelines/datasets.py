@@ -103,6 +103,14 @@ def make_dataset(request: Request, lake: Lake, report: GapReport, datasets_dir: 
     return Made(request, source, dataset, files, len(gaps), sum(int(str(gap["lots"])) for gap in gaps))
 
 
+def recorded_books(lake: Lake, request: Request) -> pa.Table:
+    """Books of the board lane in the order of recording: sequence, stamps, session, five levels a side.
+
+    Raises InvalidDataset when there is nothing of it, or more than one source to choose from.
+    """
+    return _rows(lake, request, _source(lake, request), "books", _LEVELS)
+
+
 def _source(lake: Lake, request: Request) -> str:
     """The one source of the symbol and day, or the one asked for: two recordings of one day never mix.
 

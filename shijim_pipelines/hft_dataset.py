@@ -138,15 +138,15 @@ def build_dataset(books: pa.Table, trades: pa.Table, feed_latency: FeedLatency) 
     if books.num_rows + trades.num_rows == 0:
         raise InvalidDataset("no books and no trades: nothing to build. Check the symbol and the day: shijim audit")
     stamps = {"books": _stamps(books, "books", feed_latency), "trades": _stamps(trades, "trades", feed_latency)}
-    volume, side = _int64(trades, "volume"), np.ascontiguousarray(trades["side"].to_numpy(), dtype=np.uint8)
+    volume, side = int64_column(trades, "volume"), np.ascontiguousarray(trades["side"].to_numpy(), dtype=np.uint8)
     sessions = _sessions(books, trades, stamps, volume)
-    levels = [_levels(books, name) for name in ("bid_price_e6", "bid_volume", "ask_price_e6", "ask_volume")]
+    levels = [level_columns(books, name) for name in ("bid_price_e6", "bid_volume", "ask_price_e6", "ask_volume")]
     first_exchange_ns = np.array([session.first_exchange_ns for session in sessions], dtype=np.int64)
     first_local_ns = np.array([session.first_local_ns for session in sessions], dtype=np.int64)
     try:
         buffer, local_shift_ns = build_hft_rows(
             ([stamps["books"].exchange_ns, stamps["books"].local_ns], levels),
-            ([stamps["trades"].exchange_ns, stamps["trades"].local_ns, _int64(trades, "price_e6"), volume], side),
+            ([stamps["trades"].exchange_ns, stamps["trades"].local_ns, int64_column(trades, "price_e6"), volume], side),
             [first_exchange_ns, first_local_ns],
         )
     except ValueError as error:
@@ -162,7 +162,7 @@ def build_dataset(books: pa.Table, trades: pa.Table, feed_latency: FeedLatency) 
     )
 
 
-def _int64(table: pa.Table, name: str) -> Int64s:
+def int64_column(table: pa.Table, name: str) -> Int64s:
     """A column as a contiguous array; NULL becomes the kernels' constant for an absent value."""
     column = table[name].combine_chunks()
     if column.null_count:
@@ -170,17 +170,17 @@ def _int64(table: pa.Table, name: str) -> Int64s:
     return np.ascontiguousarray(column.to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
-def _levels(books: pa.Table, name: str) -> list[Int64s]:
-    return [_int64(books, f"{name}_{level}") for level in range(1, LEVELS + 1)]
+def level_columns(books: pa.Table, name: str) -> list[Int64s]:
+    return [int64_column(books, f"{name}_{level}") for level in range(1, LEVELS + 1)]
 
 
 def _stamps(table: pa.Table, what: str, feed_latency: FeedLatency) -> _Stamps:
     for name in ("sequence", "exchange_ns", "session"):
         if table[name].null_count:
             raise InvalidDataset(f"{what}: {name} is absent in {table[name].null_count} rows; it cannot be guessed")
-    if bool((np.diff(_int64(table, "sequence")) < 0).any()):
+    if bool((np.diff(int64_column(table, "sequence")) < 0).any()):
         raise InvalidDataset(f"{what}: not sorted by sequence; sort the query by sequence")
-    exchange_ns, received_ns = _int64(table, "exchange_ns"), _int64(table, "received_ns")
+    exchange_ns, received_ns = int64_column(table, "exchange_ns"), int64_column(table, "received_ns")
     recorded = received_ns != EMPTY_PRICE_E6
     return _Stamps(exchange_ns, np.where(recorded, received_ns, exchange_ns + feed_latency.fixed_ns), recorded)
 

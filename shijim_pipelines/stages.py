@@ -15,13 +15,14 @@ import pyarrow as pa
 
 from shijim_live.broker.history import History, HistoryUnavailable
 from shijim_live.broker.simulated_history import Defect
+from shijim_live.calendar import require_trading_day
 from shijim_live.instruments import instrument
 from shijim_live.settings import Settings
 from shijim_live.store import ship
 from shijim_live.store.lake import Lake
 from shijim_live.store.server import Server
 from shijim_live.universe import Universe, UniverseMissing, read_universe, universe_path
-from shijim_pipelines import datasets, quality
+from shijim_pipelines import datasets, flow_study, quality
 from shijim_pipelines.archive import NothingArchived
 from shijim_pipelines.event_file import InvalidDataset
 from shijim_pipelines.history import history_for
@@ -203,6 +204,12 @@ def build_datasets(settings: Settings, requests: Sequence[datasets.Request], now
             yield datasets.make_dataset(request, lake, report, settings.datasets_dir)
         except InvalidDataset as reason:
             yield NotBuilt(request.symbol, str(reason))
+
+
+def study_flow(settings: Settings, request: datasets.Request, window_ns: int) -> flow_study.FlowStudy:
+    """Order flow imbalance of a symbol's day against its price. Raises InvalidDataset, NotATradingDay."""
+    require_trading_day(request.day)
+    return flow_study.study_flow(Lake(settings.archive_dir), request, window_ns)
 
 
 def backtest_day(settings: Settings, day: date, symbols: Sequence[str]

@@ -132,7 +132,7 @@ impl std::hash::Hash for Key {
 
 /// One multiplication; keys are codes we subscribed to, not an attacker's.
 #[derive(Clone, Copy, Default)]
-struct KeyHasher(u64);
+pub struct KeyHasher(u64);
 
 impl Hasher for KeyHasher {
     fn finish(&self) -> u64 {
@@ -477,7 +477,7 @@ pub fn session_window(exchange_ns: i64, futures: bool) -> (i32, bool) {
 }
 
 /// [from, until) of a session, UTC ns.
-fn window_ns(day: i32, night: bool, futures: bool) -> (i64, i64) {
+pub fn window_ns(day: i32, night: bool, futures: bool) -> (i64, i64) {
     let midnight = i64::from(day).saturating_mul(DAY_NS).saturating_sub(TAIPEI_OFFSET_NS);
     let (from, until) = match (futures, night) {
         (true, true) => (NIGHT_FROM_NS, DAY_NS + DAY_FROM_NS),

@@ -1,6 +1,7 @@
 //! Signals of books and trades: pure kernels over slices, and the streaming state each has. Definitions with their
 //! sources are in `docs/indicators.md`; `rust_indicators/reference/` states each once more, in NumPy.
 //! Not the decision what to trade on.
+pub mod admission;
 pub mod bars;
 pub mod book;
 pub mod correlation;
