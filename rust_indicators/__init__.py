@@ -14,6 +14,7 @@ from rust_indicators.validity import Restart, Validity
 # Name of a signal → the module of `reference` that defines it.
 SIGNALS: dict[str, str] = {
     **dict.fromkeys(("Ofi", "ofi"), "flow"),
+    **dict.fromkeys(("Amihud", "KyleLambda", "Roll", "amihud", "kyle_lambda", "roll_spread"), "impact"),
     **dict.fromkeys(("Vpin", "vpin"), "toxicity"),
 }
 

@@ -9,6 +9,7 @@ pub mod hawkes;
 pub mod impact;
 pub mod kalman;
 pub mod queue_position;
+pub mod rolling;
 pub mod signal_set;
 pub mod toxicity;
 
