@@ -15,6 +15,8 @@ from rust_indicators.validity import Restart, Validity
 SIGNALS: dict[str, str] = {
     **dict.fromkeys(("Ofi", "ofi"), "flow"),
     **dict.fromkeys(("Amihud", "KyleLambda", "Roll", "amihud", "kyle_lambda", "roll_spread"), "impact"),
+    **dict.fromkeys(("DollarBars", "TickBars", "TimeBars", "VolumeBars"), "bars"),
+    **dict.fromkeys(("dollar_bars", "tick_bars", "time_bars", "volume_bars"), "bars"),
     **dict.fromkeys(("Vpin", "vpin"), "toxicity"),
 }
 
