@@ -17,7 +17,7 @@ SIGNALS: dict[str, str] = {
     **dict.fromkeys(("Amihud", "KyleLambda", "Roll", "amihud", "kyle_lambda", "roll_spread"), "impact"),
     **dict.fromkeys(("DollarBars", "TickBars", "TimeBars", "VolumeBars"), "bars"),
     **dict.fromkeys(("dollar_bars", "tick_bars", "time_bars", "volume_bars"), "bars"),
-    **dict.fromkeys(("Vpin", "vpin"), "toxicity"),
+    **dict.fromkeys(("BulkVpin", "Vpin", "bulk_vpin", "vpin"), "toxicity"),
 }
 
 

@@ -3,6 +3,7 @@
 //! Not the decision what to trade on.
 pub mod bars;
 pub mod book;
+pub mod bulk_volume;
 pub mod correlation;
 pub mod flow;
 pub mod hawkes;

@@ -65,6 +65,10 @@ impl RollingSum {
         self.full
     }
 
+    pub fn length(&self) -> usize {
+        self.ring.len()
+    }
+
     pub fn mean(&self) -> f64 {
         self.sum() / self.ring.len() as f64
     }

@@ -1,4 +1,4 @@
-//! VPIN: how one-sided the volume is. From signed trades, and by bulk volume classification. Not a forecast.
+//! VPIN: how one-sided the volume is, from signed trades. Not a forecast; `bulk_volume.rs` guesses the sides.
 //! Easley, López de Prado & O'Hara (2012), Review of Financial Studies 25(5) 1457–1493.
 use super::{Arming, Refused, VOLUME_MAX, Validity, pieces, restart, restarts, same_rows};
 use crate::for_wide_vectors;
@@ -18,7 +18,7 @@ pub struct Completed {
 }
 
 impl Completed {
-    fn push(&mut self, value: f64, row: usize) -> Result<(), Refused> {
+    pub(super) fn push(&mut self, value: f64, row: usize) -> Result<(), Refused> {
         if self.values.len() == BUCKETS_PER_CALL_MAX {
             return Err(Refused::new("bucket_volume", "so small that it makes more than 2²⁴ buckets"));
         }
@@ -29,7 +29,7 @@ impl Completed {
 }
 
 /// Refuses a bucket volume outside 1 … 2⁴⁰ and a window outside 1 … 2²⁰.
-fn check_buckets(bucket_volume: i64, buckets: i64) -> Result<(), Refused> {
+pub(super) fn check_buckets(bucket_volume: i64, buckets: i64) -> Result<(), Refused> {
     if !(1..=VOLUME_MAX).contains(&bucket_volume) {
         return Err(Refused::new("bucket_volume", format!("{bucket_volume} is not within 1 … 2⁴⁰")));
     }
@@ -40,7 +40,7 @@ fn check_buckets(bucket_volume: i64, buckets: i64) -> Result<(), Refused> {
 }
 
 /// Refuses a volume that would complete more buckets than a result may have rows for it.
-fn check_buckets_per_row(volume: &[i64], bucket_volume: i64) -> Result<(), Refused> {
+pub(super) fn check_buckets_per_row(volume: &[i64], bucket_volume: i64) -> Result<(), Refused> {
     let too_many = bucket_volume * (BUCKETS_PER_ROW_MAX + 1);
     match volume.iter().position(|volume| *volume >= too_many) {
         Some(row) => Err(Refused::new(
@@ -59,7 +59,7 @@ pub fn check_trade(side: i64, volume: i64) -> Result<(), Refused> {
     check_lots(volume)
 }
 
-fn check_lots(volume: i64) -> Result<(), Refused> {
+pub(super) fn check_lots(volume: i64) -> Result<(), Refused> {
     if !(0..=VOLUME_MAX).contains(&volume) {
         return Err(Refused::new("volume", format!("{volume} is not within 0 … 2⁴⁰")));
     }
@@ -130,7 +130,7 @@ pub fn vpin(
     Ok(out)
 }
 
-fn check_marks(first: &'static str, rows: usize, marks: Option<&[u8]>) -> Result<(), Refused> {
+pub(super) fn check_marks(first: &'static str, rows: usize, marks: Option<&[u8]>) -> Result<(), Refused> {
     if let Some(marks) = marks {
         same_rows(&[(first, rows), ("restart", marks.len())])?;
         restarts("restart", marks)?;
