@@ -42,6 +42,9 @@ pub(super) fn check_buckets(bucket_volume: i64, buckets: i64) -> Result<(), Refu
 /// Refuses a volume that would complete more buckets than a result may have rows for it.
 pub(super) fn check_buckets_per_row(volume: &[i64], bucket_volume: i64) -> Result<(), Refused> {
     let too_many = bucket_volume * (BUCKETS_PER_ROW_MAX + 1);
+    if volume.iter().fold(0, |all, volume| all | volume) < too_many {
+        return Ok(());
+    }
     match volume.iter().position(|volume| *volume >= too_many) {
         Some(row) => Err(Refused::new(
             "volume",
