@@ -17,6 +17,10 @@ SIGNALS: dict[str, str] = {
     **dict.fromkeys(("HayashiYoshida", "LeadLag", "hayashi_yoshida", "lead_lag", "realised_variance"), "correlation"),
     **dict.fromkeys(("LocalLevel", "local_level"), "kalman"),
     **dict.fromkeys(("QueuePosition", "queue_positions"), "queue_position"),
+    **dict.fromkeys(("Amihud", "KyleLambda", "Roll", "amihud", "kyle_lambda", "roll_spread"), "impact"),
+    **dict.fromkeys(("DollarBars", "TickBars", "TimeBars", "VolumeBars"), "bars"),
+    **dict.fromkeys(("dollar_bars", "tick_bars", "time_bars", "volume_bars"), "bars"),
+    **dict.fromkeys(("BulkVpin", "Vpin", "bulk_vpin", "vpin"), "toxicity"),
 }
 
 

@@ -125,3 +125,34 @@ def _best(side: dict[float, float], sign: int) -> list[int]:
     best = sorted(side, key=lambda price: sign * price)[:5]
     missing = 5 - len(best)
     return [round(p * 1e6) for p in best] + [EMPTY_PRICE_E6] * missing + [int(side[p]) for p in best] + [0] * missing
+
+
+@dataclass(frozen=True)
+class Trades:
+    """Signed trades of a day session in file order; times since the Unix epoch, prices × 10⁶, lots."""
+
+    exchange_ns: Column
+    price_e6: Column
+    volume: Column
+    side: NDArray[np.uint8]
+
+
+def session_open_ns(name: str) -> int:
+    """08:45 in Taipei on the day of a file `TXFD6_2026-04-09`; the session closes 18,000 s later."""
+    return int(np.datetime64(f"{name[-10:]}T00:45:00", "ns").astype(np.int64))
+
+
+@cache
+def session_trades(name: str) -> Trades:
+    """The trades of a file whose stamp is within the day session, both ends included."""
+    table = pq.read_table(DATA / "txf_l5" / f"{name}.parquet")
+    ev, stamp, px, qty = (table[column].to_numpy() for column in ("ev", "exch_ts", "px", "qty"))
+    since_open = stamp - session_open_ns(name)
+    buy, sell = ev == 0xE0000002, ev == 0xD0000002
+    rows = (buy | sell) & (since_open >= 0) & (since_open <= 18_000 * SECOND)
+    return Trades(
+        stamp[rows],
+        np.rint(px[rows] * 1e6).astype(np.int64),
+        qty[rows].astype(np.int64),
+        np.where(buy[rows], 1, 2).astype(np.uint8),
+    )

@@ -4,12 +4,14 @@
 pub mod admission;
 pub mod bars;
 pub mod book;
+pub mod bulk_volume;
 pub mod correlation;
 pub mod flow;
 pub mod hawkes;
 pub mod impact;
 pub mod kalman;
 pub mod queue_position;
+pub mod rolling;
 pub mod signal_set;
 pub mod toxicity;
 
