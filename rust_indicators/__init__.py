@@ -14,6 +14,8 @@ from rust_indicators.validity import Restart, Validity
 # Name of a signal → the module of `reference` that defines it.
 SIGNALS: dict[str, str] = {
     **dict.fromkeys(("Ofi", "ofi"), "flow"),
+    **dict.fromkeys(("Hawkes", "branching_ratio", "distinct_stamps", "hawkes_gradient"), "hawkes"),
+    **dict.fromkeys(("hawkes_intensity", "hawkes_log_likelihood", "hawkes_residuals"), "hawkes"),
 }
 
 

@@ -4,8 +4,10 @@
 pub mod bars;
 pub mod book;
 pub mod correlation;
+pub mod exponential;
 pub mod flow;
 pub mod hawkes;
+pub mod hawkes_likelihood;
 pub mod impact;
 pub mod kalman;
 pub mod queue_position;
