@@ -16,6 +16,9 @@ SIGNALS: dict[str, str] = {
     **dict.fromkeys(("Ofi", "ofi"), "flow"),
     **dict.fromkeys(("Hawkes", "branching_ratio", "distinct_stamps", "hawkes_gradient"), "hawkes"),
     **dict.fromkeys(("hawkes_intensity", "hawkes_log_likelihood", "hawkes_residuals"), "hawkes"),
+    **dict.fromkeys(("BivariateHawkes", "distinct_marked_stamps", "spectral_radius"), "hawkes_bivariate"),
+    **dict.fromkeys(("bivariate_hawkes_gradient", "bivariate_hawkes_intensity"), "hawkes_bivariate"),
+    **dict.fromkeys(("bivariate_hawkes_log_likelihood", "bivariate_hawkes_residuals"), "hawkes_bivariate"),
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hawkes_paths import by_definition, rising_stamps, simulated, trades
+from hawkes_paths import by_definition, kolmogorov, rising_stamps, simulated, trades
 from hypothesis import given
 from hypothesis import strategies as st
 from real_data import needs_data
@@ -154,13 +154,6 @@ def test_without_excitation_it_is_a_poisson_process(backend: ModuleType) -> None
     assert len(backend.hawkes_residuals(none, *PATH)) == 0 == len(backend.hawkes_residuals(stamps[:1], *PATH))
 
 
-def kolmogorov(residuals: np.ndarray[Any, Any]) -> float:
-    """√n times the largest distance from Exp(1); above 1.95 once in a thousand."""
-    ranks = np.arange(len(residuals) + 1) / len(residuals)
-    share = 1 - np.exp(-np.sort(residuals))
-    return float(math.sqrt(len(residuals)) * max((ranks[1:] - share).max(), (share - ranks[:-1]).max()))
-
-
 def test_time_told_by_the_process_itself_has_exponential_gaps() -> None:
     stamps = simulated(*PATH, 3600.0, 1)
     assert len(stamps) > 4000
@@ -273,7 +266,7 @@ def test_the_residuals_of_real_trades_are_nearer_to_exponential_than_poisson() -
     )
 
 
-@pytest.mark.parametrize("name", [name for name in rust_indicators.SIGNALS if "awkes" in name])
+@pytest.mark.parametrize("name", [name for name, module in rust_indicators.SIGNALS.items() if module == "hawkes"])
 def test_kernel_and_reference_are_called_alike(name: str) -> None:
     def parameters(of: Any) -> list[tuple[str, Any]]:
         return [(p.name, p.default) for p in signature(of).parameters.values() if p.kind is not Parameter.VAR_KEYWORD]

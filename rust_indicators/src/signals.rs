@@ -7,6 +7,8 @@ pub mod correlation;
 pub mod exponential;
 pub mod flow;
 pub mod hawkes;
+pub mod hawkes_bivariate;
+pub mod hawkes_bivariate_likelihood;
 pub mod hawkes_likelihood;
 pub mod impact;
 pub mod kalman;
