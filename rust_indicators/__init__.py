@@ -21,6 +21,11 @@ SIGNALS: dict[str, str] = {
     **dict.fromkeys(("DollarBars", "TickBars", "TimeBars", "VolumeBars"), "bars"),
     **dict.fromkeys(("dollar_bars", "tick_bars", "time_bars", "volume_bars"), "bars"),
     **dict.fromkeys(("BulkVpin", "Vpin", "bulk_vpin", "vpin"), "toxicity"),
+    **dict.fromkeys(("Hawkes", "branching_ratio", "distinct_stamps", "hawkes_gradient"), "hawkes"),
+    **dict.fromkeys(("hawkes_intensity", "hawkes_log_likelihood", "hawkes_residuals"), "hawkes"),
+    **dict.fromkeys(("BivariateHawkes", "distinct_marked_stamps", "spectral_radius"), "hawkes_bivariate"),
+    **dict.fromkeys(("bivariate_hawkes_gradient", "bivariate_hawkes_intensity"), "hawkes_bivariate"),
+    **dict.fromkeys(("bivariate_hawkes_log_likelihood", "bivariate_hawkes_residuals"), "hawkes_bivariate"),
 }
 
 

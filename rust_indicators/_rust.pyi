@@ -14,6 +14,7 @@ from rust_indicators.reference.book import *
 from rust_indicators.reference.correlation import *
 from rust_indicators.reference.flow import *
 from rust_indicators.reference.hawkes import *
+from rust_indicators.reference.hawkes_bivariate import *
 from rust_indicators.reference.impact import *
 from rust_indicators.reference.kalman import *
 from rust_indicators.reference.queue_position import *

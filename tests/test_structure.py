@@ -131,8 +131,11 @@ ONLY_IN = {
     "numba": ("shijim_pipelines/",),
     "chdb": ("shijim_live/store/", "shijim_pipelines/"),
     "pyarrow": ("shijim_live/store/", "shijim_pipelines/"),
-    "numpy": ("shijim_live/store/", "shijim_pipelines/", "rust_indicators/reference/", "rust_indicators/calibrate.py"),
-    "scipy": ("rust_indicators/calibrate.py",),
+    "numpy": (
+        *("shijim_live/store/", "shijim_pipelines/", "rust_indicators/reference/"),
+        *("rust_indicators/calibrate.py", "rust_indicators/calibrate_hawkes.py"),
+    ),
+    "scipy": ("rust_indicators/calibrate.py", "rust_indicators/calibrate_hawkes.py"),
     "clickhouse_connect": ("shijim_live/store/",),
     "textual": ("shijim_live/watch/",),
 }

@@ -10,6 +10,7 @@ mod correlation;
 mod decimal;
 mod flow;
 mod hawkes;
+mod hawkes_bivariate;
 mod hft;
 mod impact;
 mod kalman;
@@ -36,6 +37,7 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     correlation::register(module)?;
     flow::register(module)?;
     hawkes::register(module)?;
+    hawkes_bivariate::register(module)?;
     impact::register(module)?;
     kalman::register(module)?;
     queue_position::register(module)?;
