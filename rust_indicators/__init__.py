@@ -13,7 +13,7 @@ from rust_indicators.validity import Restart, Validity
 
 # Name of a signal → the module of `reference` that defines it.
 SIGNALS: dict[str, str] = {
-    **dict.fromkeys(("Ofi", "ofi"), "flow"),
+    **dict.fromkeys(("Mlofi", "Ofi", "TradeImbalance", "mlofi", "ofi", "trade_imbalance"), "flow"),
 }
 
 

@@ -13,6 +13,7 @@ mod hawkes;
 mod hft;
 mod impact;
 mod kalman;
+mod levels;
 mod log;
 mod publisher;
 mod queue_position;
