@@ -13,7 +13,6 @@ from rust_indicators.validity import Restart, Validity
 
 # Name of a signal → the module of `reference` that defines it.
 SIGNALS: dict[str, str] = {
-    **dict.fromkeys(("Ofi", "ofi"), "flow"),
     **dict.fromkeys(("HayashiYoshida", "LeadLag", "hayashi_yoshida", "lead_lag", "realised_variance"), "correlation"),
     **dict.fromkeys(("LocalLevel", "local_level"), "kalman"),
     **dict.fromkeys(("QueuePosition", "queue_positions"), "queue_position"),
@@ -26,6 +25,7 @@ SIGNALS: dict[str, str] = {
     **dict.fromkeys(("BivariateHawkes", "distinct_marked_stamps", "spectral_radius"), "hawkes_bivariate"),
     **dict.fromkeys(("bivariate_hawkes_gradient", "bivariate_hawkes_intensity"), "hawkes_bivariate"),
     **dict.fromkeys(("bivariate_hawkes_log_likelihood", "bivariate_hawkes_residuals"), "hawkes_bivariate"),
+    **dict.fromkeys(("Mlofi", "Ofi", "TradeImbalance", "mlofi", "ofi", "trade_imbalance"), "flow"),
 }
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from real_data import DATA
 
-from rust_indicators import EMPTY_PRICE_E6
+from rust_indicators import EMPTY_PRICE_E6, decode_l5
 
 SECOND = 1_000_000_000
 TICK_E6 = 1_000_000
@@ -26,9 +26,9 @@ Column = NDArray[np.int64]
 
 
 @st.composite
-def touches(draw: st.DrawFn, rows_max: int = 40) -> tuple[Column, Column, Column, Column]:
+def touches(draw: st.DrawFn, rows_max: int = 40, rows_min: int = 1) -> tuple[Column, Column, Column, Column]:
     """Best levels of a few rows, with empty sides, locked and crossed books, zero and huge volumes among them."""
-    rows = draw(st.integers(1, rows_max))
+    rows = draw(st.integers(rows_min, rows_max))
     price = st.one_of(st.integers(95, 105).map(lambda ticks: ticks * TICK_E6), st.just(EMPTY_PRICE_E6))
     volume = st.one_of(st.integers(0, 9), st.just(2**40))
 
@@ -95,36 +95,21 @@ def lobster(name: str) -> Books:
 def futures(name: str) -> Books:
     """A day of TXFD6 or TMFD6, `TXFD6_2026-04-09`, by the protocol of the published regressions: rows in file order
     into one price → size map a side; after a stamp whose last row is a depth row, the five best populated levels.
+
+    The decoder of imports plays the rows; its snapshots after which the stamp changes, and no trade came, are these:
+    the same arrays as playing them in Python gives, bit for bit, in a twentieth of the time.
     """
     table = pq.read_table(DATA / "txf_l5" / f"{name}.parquet")
-    ev, stamp, px, qty = (table[column].to_numpy() for column in ("ev", "exch_ts", "px", "qty"))
-    sides: dict[int, dict[float, float]] = {0xE0000001: {}, 0xD0000001: {}}
-    bids, asks = sides.values()
-    last_of_stamp = np.append(stamp[1:] != stamp[:-1], True)
-    rows, stamps = [], []
-    for flags, at, price, size, last in zip(
-        ev.tolist(), stamp.tolist(), px.tolist(), qty.tolist(), last_of_stamp.tolist(), strict=True
-    ):
-        side = sides.get(flags)
-        if side is not None:
-            if size:
-                side[price] = size
-            else:
-                side.pop(price, None)
-            if last:
-                rows.append([*_best(bids, -1), *_best(asks, 1)])
-                stamps.append(at)
-        elif flags & 0xFF == 3:
-            bids.clear()
-            asks.clear()
-    words = np.array(rows, np.int64).T.copy()
-    return Books(np.array(stamps, np.int64), words[0:5], words[5:10], words[10:15], words[15:20])
-
-
-def _best(side: dict[float, float], sign: int) -> list[int]:
-    best = sorted(side, key=lambda price: sign * price)[:5]
-    missing = 5 - len(best)
-    return [round(p * 1e6) for p in best] + [EMPTY_PRICE_E6] * missing + [int(side[p]) for p in best] + [0] * missing
+    given = decode_l5(*(np.ascontiguousarray(table[column].to_numpy()) for column in ("ev", "exch_ts", "px", "qty")))
+    books, trades = (
+        np.frombuffer(words, np.int64).reshape(-1, width) for words, width in zip(given, (23, 6), strict=True)
+    )
+    heads = np.concatenate([books[:, :3], trades[:, :3]])  # place in the file, exchange_ns, source_offset_ns
+    in_file = np.argsort(heads[:, 0], kind="stable")
+    stamp = (heads[:, 1] + heads[:, 2])[in_file]
+    last = in_file[np.append(stamp[1:] != stamp[:-1], True)]
+    words = books[last[last < len(books)]].T.copy()
+    return Books(words[1] + words[2], words[3:8], words[8:13], words[13:18], words[18:23])
 
 
 @dataclass(frozen=True)
@@ -156,3 +141,27 @@ def session_trades(name: str) -> Trades:
         qty[rows].astype(np.int64),
         np.where(buy[rows], 1, 2).astype(np.uint8),
     )
+
+
+@st.composite
+def book_columns(draw: st.DrawFn, rows_max: int = 20, levels_max: int = 4) -> tuple[list[Column], ...]:
+    """Books of a few levels, each as `touches` draws it: whatever else a book is, its levels are independent here."""
+    levels = draw(st.integers(1, levels_max))
+    rows = draw(st.integers(1, rows_max))
+    drawn = [draw(touches(rows_max=rows, rows_min=rows)) for _ in range(levels)]
+    return tuple(list(side) for side in zip(*drawn, strict=True))
+
+
+@cache
+def lobster_trades(name: str) -> tuple[Column, NDArray[np.uint8], Column]:
+    """(exchange_ns, side, volume) of the executions of a LOBSTER sample, visible and hidden. The file has the resting
+    side's direction: what met a buy order was sold.
+    """
+    ticker, levels = name.split("_")
+    with zipfile.ZipFile(DATA / "lobster" / f"LOBSTER_SampleFile_{ticker}_2012-06-21_{levels}.zip") as archive:
+        [messages] = [archive.read(part) for part in archive.namelist() if "message" in part]
+    kind, _, size, _, direction = np.loadtxt(
+        messages.decode().splitlines(), delimiter=",", dtype=np.int64, usecols=range(1, 6), unpack=True
+    )
+    traded = np.isin(kind, (4, 5))
+    return lobster(name).exchange_ns[traded], np.where(direction[traded] == 1, 2, 1).astype(np.uint8), size[traded]

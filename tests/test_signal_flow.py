@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from signal_columns import TICK_E6, Column, assert_same, marks, touches
+from numpy.typing import NDArray
+from signal_columns import TICK_E6, Column, assert_same, book_columns, marks, touches
 
-from rust_indicators import EMPTY_PRICE_E6, Ofi, Validity, _rust, ofi
+from rust_indicators import (
+    EMPTY_PRICE_E6,
+    Mlofi,
+    Ofi,
+    TradeImbalance,
+    Validity,
+    _rust,
+    mlofi,
+    ofi,
+    trade_imbalance,
+)
 from rust_indicators.reference import flow as reference
 
 Touches = tuple[Column, Column, Column, Column]
@@ -94,3 +107,171 @@ def test_ofi_refuses_what_is_no_book_and_names_it(backend: object, arguments: tu
     with pytest.raises(ValueError, match=message):
         state.update_many(*arguments)
     assert state.update(100 * TICK_E6, 8, 101 * TICK_E6, 7) == 3  # the refusal left no trace
+
+
+Book = tuple[list[Column], ...]
+BACKENDS = pytest.mark.parametrize("backend", [_rust, reference])
+
+
+@given(book_columns(), st.data())
+def test_mlofi_batch_streaming_and_reference_agree_bit_for_bit(book: Book, data: st.DataObject) -> None:
+    restart = data.draw(marks(len(book[0][0])))
+    expected = reference.mlofi(*book, restart=restart)
+    assert_same(mlofi(*book, restart=restart), expected)
+    assert_same(mlofi(*(np.array(side) for side in book), restart=restart), expected)  # rows of one array
+    out = np.empty_like(expected)
+    assert mlofi(*book, restart=restart, out=out) is out
+    assert_same(out, expected)
+    ours, theirs = Mlofi(len(book[0])), reference.Mlofi(len(book[0]))
+    cut = data.draw(st.integers(0, len(restart)))
+    for part in (slice(0, cut), slice(cut, None)):
+        rows = [[column[part] for column in side] for side in book]
+        for one, other in zip(ours.update_many(*rows, restart=restart[part]),
+                              theirs.update_many(*rows, restart=restart[part]), strict=True):  # fmt: skip
+            assert_same(one, other)
+        assert (ours.value, ours.validity) == (theirs.value, theirs.validity)
+
+
+@given(book_columns())
+def test_every_level_of_mlofi_is_the_ofi_of_that_level_one_update_at_a_time(book: Book) -> None:
+    states = (Mlofi(len(book[0])), reference.Mlofi(len(book[0])))
+    for row in range(len(book[0][0])):
+        one = [[int(column[row]) for column in side] for side in book]
+        expected = tuple(int(ofi(*level)[row]) for level in zip(*book, strict=True))
+        assert [state.update(*one) for state in states] == [expected, expected]
+        assert {state.value for state in states} == {expected}
+
+
+@pytest.mark.parametrize("state", [Mlofi(2), reference.Mlofi(2)])
+def test_a_gap_makes_mlofi_begin_anew(state: Mlofi) -> None:
+    book = ([100, 99], [5, 6], [101, 102], [7, 8])
+    assert (state.update(*book), state.validity) == ((0, 0), Validity.WARMING_UP)
+    assert (state.update([100, 99], [9, 6], [101, 102], [7, 1]), state.validity) == ((4, 7), Validity.VALID)
+    state.taint()
+    assert (state.value, state.validity) == ((0, 0), Validity.TAINTED)
+    assert (state.update(*book), state.validity) == ((0, 0), Validity.TAINTED)
+    assert (state.update(*book), state.validity) == ((0, 0), Validity.VALID)
+    state.reset()
+    assert (state.value, state.validity) == ((0, 0), Validity.WARMING_UP)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([P, P], [V, V], [P, P], [V]), "ask_volume: has 1 levels, bid_price_e6 has 2"),
+        (([], [], [], []), "bid_price_e6: has 0 levels, not 1 … 10"),
+        (([P] * 11, [V] * 11, [P] * 11, [V] * 11), "bid_price_e6: has 11 levels"),
+        ((P, [V], [P], [V]), r"bid_price_e6\[0\]: must be a 1-dimensional array of int64"),
+        ((7, [V], [P], [V]), "bid_price_e6: must be a sequence of columns"),
+        (([P, P], [V, V[:1]], [P, P], [V, V]), r"bid_volume\[1\]: has 1 rows, bid_price_e6\[0\] has 2"),
+        (([P, P], [V, V], [P, P], [V, -V]), r"ask_volume\[1\]: row 0: -5 is not within"),
+        (
+            ([P, np.array([EMPTY_PRICE_E6] * 2)], [V, V], [P, P], [V, V]),
+            r"bid_volume\[1\]: row 0: 5 at a level without",
+        ),
+    ],
+)
+@BACKENDS
+def test_mlofi_refuses_what_is_no_book_and_names_the_level(
+    backend: object, arguments: tuple[object, ...], message: str
+) -> None:
+    state = backend.Mlofi(2)  # type: ignore[attr-defined]
+    state.update([100, 99], [5, 6], [101, 102], [7, 8])
+    with pytest.raises(ValueError, match=message):
+        backend.mlofi(*arguments)  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=message):
+        state.update_many(*arguments)
+    assert state.update([100, 99], [9, 6], [101, 102], [7, 1]) == (4, 7)  # the refusal left no trace
+
+
+@BACKENDS
+def test_one_book_is_refused_as_a_column_of_books_is(backend: object) -> None:
+    state = backend.Mlofi(2)  # type: ignore[attr-defined]
+    for book, message in (
+        (([100], [5], [101], [7]), "bid_price_e6: has 1 levels, not 2"),
+        (([100, 99], [5, -6], [101, 102], [7, 8]), r"bid_volume(\[1\])?: (row 0: )?-6 is not within"),
+        (([100, 99], [5, 1.5], [101, 102], [7, 8]), r"bid_volume\[1\]: 1.5 is no number that fits"),
+        (([100, 99], [5, 2**63], [101, 102], [7, 8]), r"bid_volume\[1\]: 9223372036854775808 is no number that fits"),
+        (([100] * 11, [5] * 11, [101] * 11, [7] * 11), "bid_price_e6: has more than 10 levels"),
+        ((100, [5, 6], [101, 102], [7, 8]), "bid_price_e6: must be a sequence of numbers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            state.update(*book)
+    assert state.validity == Validity.WARMING_UP
+    with pytest.raises(ValueError, match="levels: has 11 levels"):
+        backend.Mlofi(11)  # type: ignore[attr-defined]
+
+
+@BACKENDS
+def test_an_out_that_does_not_fit_is_refused(backend: object) -> None:
+    mlofi = backend.mlofi  # type: ignore[attr-defined]
+    for out in (
+        np.empty(2, np.int64),
+        np.empty((2, 2), np.int64),
+        np.empty((1, 2)),
+        np.empty((1, 4), np.int64)[:, ::2],
+    ):
+        with pytest.raises(ValueError, match="out: must be"):
+            mlofi([P], [V], [P], [V], out=out)
+
+
+trades = st.integers(0, 30).flatmap(
+    lambda rows: st.tuples(
+        st.lists(st.integers(0, 2), min_size=rows, max_size=rows).map(lambda sides: np.array(sides, np.uint8)),
+        st.lists(st.one_of(st.integers(0, 9), st.just(2**40)), min_size=rows, max_size=rows).map(
+            lambda volumes: np.array(volumes, np.int64)
+        ),
+        marks(rows),
+    )
+)
+
+
+@given(trades)
+def test_trade_imbalance_batch_streaming_and_reference_agree(drawn: tuple[NDArray[np.uint8], Column, Column]) -> None:
+    side, volume, restart = drawn
+    expected = reference.trade_imbalance(side, volume)
+    assert_same(trade_imbalance(side, volume), expected)
+    ours, theirs = TradeImbalance(), reference.TradeImbalance()
+    for one, other in zip(ours.update_many(side, volume, restart=restart),
+                          theirs.update_many(side, volume, restart=restart), strict=True):  # fmt: skip
+        assert_same(one, other)
+    assert (ours.value, ours.validity) == (theirs.value, theirs.validity)
+    assert [ours.update(*trade) for trade in zip(side.tolist(), volume.tolist(), strict=True)] == expected.tolist()
+    for state in (ours, theirs):
+        state.taint()
+        assert (state.value, state.validity) == (0, Validity.TAINTED)
+        assert (state.update(2, 3), state.validity) == (-3, Validity.VALID)
+        state.reset()
+        assert (state.value, state.validity) == (0, Validity.WARMING_UP)
+
+
+@BACKENDS
+def test_trade_imbalance_refuses_what_is_no_trade(backend: object) -> None:
+    sides, volumes = np.array([1, 2], np.uint8), np.array([3, 4], np.int64)
+    state = backend.TradeImbalance()  # type: ignore[attr-defined]
+    for arguments, message in (
+        ((sides + np.uint8(1), volumes), "side: row 1: 3 is not 0"),
+        ((sides, -volumes), "volume: row 0: -3 is not within"),
+        ((sides, volumes[:1]), "volume: has 1 rows, side has 2"),
+        ((sides.astype(np.int64), volumes), "side: must be a 1-dimensional array of uint8"),
+    ):
+        for call in (backend.trade_imbalance, state.update_many):  # type: ignore[attr-defined]
+            with pytest.raises(ValueError, match=message):
+                call(*arguments)
+    with pytest.raises(ValueError, match="restart: row 0 is 3"):
+        state.update_many(sides, volumes, restart=np.array([3, 0], np.uint8))
+    assert (state.value, state.validity) == (0, Validity.WARMING_UP)
+
+
+def parameters(signature: inspect.Signature) -> list[tuple[str, object, object]]:
+    return [(one.name, one.kind, one.default) for one in signature.parameters.values() if one.name != "self"]
+
+
+@pytest.mark.parametrize("name", reference.__all__)
+def test_the_kernel_takes_what_the_reference_takes(name: str) -> None:
+    kernel, ours = getattr(_rust, name), getattr(reference, name)
+    assert parameters(inspect.signature(kernel)) == parameters(inspect.signature(ours))
+    if inspect.isclass(ours):
+        for method in ("update", "update_many", "reset", "taint"):
+            found = inspect.signature(getattr(kernel, method))
+            assert parameters(found) == parameters(inspect.signature(getattr(ours, method)))

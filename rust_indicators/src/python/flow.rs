@@ -1,13 +1,19 @@
 //! Python's way to order flow imbalance. No rules: `signals/flow.rs` has them.
-use numpy::PyArray1;
+use numpy::{PyArray1, PyArray2};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use super::arrays::{Column, Judged, column, optional_column, output, refused, writable};
+use super::levels::{BookColumns, BookLevels, matrix, writable_matrix};
 use crate::signals::flow::{self, Side, Sides};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Ofi>()?;
-    module.add_function(wrap_pyfunction!(ofi, module)?)
+    module.add_class::<Mlofi>()?;
+    module.add_class::<TradeImbalance>()?;
+    module.add_function(wrap_pyfunction!(ofi, module)?)?;
+    module.add_function(wrap_pyfunction!(mlofi, module)?)?;
+    module.add_function(wrap_pyfunction!(trade_imbalance, module)?)
 }
 
 /// Four columns of a level.
@@ -92,6 +98,174 @@ impl Ofi {
         let (into, valid) = (values.as_slice_mut()?, valid.as_slice_mut()?);
         py.detach(|| self.0.update_many(sides, marks, into, Some(valid))).map_err(refused)?;
         drop(values);
+        Ok((result, validity))
+    }
+
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+
+    fn taint(&mut self) {
+        self.0.taint();
+    }
+
+    #[getter]
+    fn value(&self) -> i64 {
+        self.0.value()
+    }
+
+    #[getter]
+    fn validity(&self) -> u8 {
+        self.0.validity() as u8
+    }
+}
+
+#[pyfunction]
+#[pyo3(signature = (bid_price_e6, bid_volume, ask_price_e6, ask_volume, *, restart=None, out=None))]
+fn mlofi<'py>(
+    py: Python<'py>,
+    bid_price_e6: &Bound<'py, PyAny>,
+    bid_volume: &Bound<'py, PyAny>,
+    ask_price_e6: &Bound<'py, PyAny>,
+    ask_volume: &Bound<'py, PyAny>,
+    restart: Option<&Bound<'py, PyAny>>,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyArray2<i64>>> {
+    let columns = BookColumns::new([bid_price_e6, bid_volume, ask_price_e6, ask_volume])?;
+    let marks = optional_column::<u8>("restart", restart)?;
+    let book = columns.sides();
+    flow::check_level_rows(&book).map_err(refused)?;
+    let result = matrix::<i64>(py, out, [book.len(), columns.rows()])?;
+    let mut values = writable_matrix(&result)?;
+    let (marks, into) = (marks.as_ref().map(Column::slice), values.as_slice_mut()?);
+    py.detach(|| flow::mlofi(&book, marks, into)).map_err(refused)?;
+    drop(values);
+    Ok(result)
+}
+
+/// Values of every level and row, and the validity of each row.
+pub type JudgedLevels<'py, T> = (Bound<'py, PyArray2<T>>, Bound<'py, PyArray1<u8>>);
+
+#[pyclass(module = "rust_indicators")]
+struct Mlofi(flow::Mlofi);
+
+#[pymethods]
+impl Mlofi {
+    #[new]
+    #[pyo3(signature = (levels=5))]
+    fn new(levels: usize) -> PyResult<Self> {
+        flow::Mlofi::new(levels).map(Self).map_err(refused)
+    }
+
+    #[pyo3(signature = (bid_price_e6, bid_volume, ask_price_e6, ask_volume, /))]
+    fn update<'py>(
+        &mut self,
+        py: Python<'py>,
+        bid_price_e6: &Bound<'py, PyAny>,
+        bid_volume: &Bound<'py, PyAny>,
+        ask_price_e6: &Bound<'py, PyAny>,
+        ask_volume: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        let levels = BookLevels::new([bid_price_e6, bid_volume, ask_price_e6, ask_volume])?;
+        levels.sides().check_book(self.0.levels()).map_err(refused)?;
+        PyTuple::new(py, self.0.update(levels.sides()))
+    }
+
+    #[pyo3(signature = (bid_price_e6, bid_volume, ask_price_e6, ask_volume, *, restart=None))]
+    fn update_many<'py>(
+        &mut self,
+        py: Python<'py>,
+        bid_price_e6: &Bound<'py, PyAny>,
+        bid_volume: &Bound<'py, PyAny>,
+        ask_price_e6: &Bound<'py, PyAny>,
+        ask_volume: &Bound<'py, PyAny>,
+        restart: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<JudgedLevels<'py, i64>> {
+        let columns = BookColumns::new([bid_price_e6, bid_volume, ask_price_e6, ask_volume])?;
+        let marks = optional_column::<u8>("restart", restart)?;
+        let book = columns.sides();
+        flow::check_level_rows(&book).map_err(refused)?;
+        let result = matrix::<i64>(py, None, [book.len(), columns.rows()])?;
+        let validity = output::<u8>(py, None, columns.rows())?;
+        let (mut values, mut valid) = (writable_matrix(&result)?, writable(&validity)?);
+        let marks = marks.as_ref().map(Column::slice);
+        let (into, valid) = (values.as_slice_mut()?, valid.as_slice_mut()?);
+        py.detach(|| self.0.update_many(&book, marks, into, Some(valid))).map_err(refused)?;
+        drop(values);
+        Ok((result, validity))
+    }
+
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+
+    fn taint(&mut self) {
+        self.0.taint();
+    }
+
+    #[getter]
+    fn value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.0.values())
+    }
+
+    #[getter]
+    fn validity(&self) -> u8 {
+        self.0.validity() as u8
+    }
+}
+
+#[pyfunction]
+#[pyo3(signature = (side, volume, *, out=None))]
+fn trade_imbalance<'py>(
+    py: Python<'py>,
+    side: &Bound<'py, PyAny>,
+    volume: &Bound<'py, PyAny>,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyArray1<i64>>> {
+    let (side, volume) = (column::<u8>("side", side)?, column::<i64>("volume", volume)?);
+    let result = output::<i64>(py, out, side.slice().len())?;
+    let mut values = writable(&result)?;
+    let (side, volume, into) = (side.slice(), volume.slice(), values.as_slice_mut()?);
+    py.detach(|| flow::trade_imbalance(side, volume, into)).map_err(refused)?;
+    drop(values);
+    Ok(result)
+}
+
+#[pyclass(module = "rust_indicators")]
+#[derive(Default)]
+struct TradeImbalance(flow::TradeImbalance);
+
+#[pymethods]
+impl TradeImbalance {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    #[pyo3(signature = (side, volume, /))]
+    fn update(&mut self, side: u8, volume: i64) -> PyResult<i64> {
+        flow::check_trade(side, volume).map_err(refused)?;
+        Ok(self.0.update(side, volume))
+    }
+
+    #[pyo3(signature = (side, volume, *, restart=None))]
+    fn update_many<'py>(
+        &mut self,
+        py: Python<'py>,
+        side: &Bound<'py, PyAny>,
+        volume: &Bound<'py, PyAny>,
+        restart: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Judged<'py, i64>> {
+        let (side, volume) = (column::<u8>("side", side)?, column::<i64>("volume", volume)?);
+        let marks = optional_column::<u8>("restart", restart)?;
+        let (side, volume) = (side.slice(), volume.slice());
+        let (result, validity) = (output::<i64>(py, None, side.len())?, output::<u8>(py, None, side.len())?);
+        let (mut values, mut valid) = (writable(&result)?, writable(&validity)?);
+        let (marks, into) = (marks.as_ref().map(Column::slice), values.as_slice_mut()?);
+        py.detach(|| self.0.update_many(side, volume, marks, into)).map_err(refused)?;
+        valid.as_slice_mut()?.fill(self.0.validity() as u8);
+        drop(values);
+        drop(valid);
         Ok((result, validity))
     }
 

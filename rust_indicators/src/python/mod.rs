@@ -14,6 +14,7 @@ mod hawkes_bivariate;
 mod hft;
 mod impact;
 mod kalman;
+mod levels;
 mod log;
 mod publisher;
 mod queue_position;
