@@ -9,11 +9,13 @@ import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rust_indicators.validity import Restart, Validity
+from rust_indicators.validity import BookFlag, Restart, Validity
 
 # Name of a signal → the module of `reference` that defines it.
 SIGNALS: dict[str, str] = {
     **dict.fromkeys(("Ofi", "ofi"), "flow"),
+    **dict.fromkeys(("BookState", "book_flags", "book_slope", "depth_ratio", "mid2_e6"), "book"),
+    **dict.fromkeys(("queue_imbalance", "spread_ticks", "weighted_mid"), "book"),
     **dict.fromkeys(("HayashiYoshida", "LeadLag", "hayashi_yoshida", "lead_lag", "realised_variance"), "correlation"),
     **dict.fromkeys(("LocalLevel", "local_level"), "kalman"),
     **dict.fromkeys(("QueuePosition", "queue_positions"), "queue_position"),
@@ -48,4 +50,4 @@ else:
         )
 
 
-__all__ = ["BACKEND", "SIGNALS", "Restart", "Validity"]
+__all__ = ["BACKEND", "SIGNALS", "BookFlag", "Restart", "Validity"]
