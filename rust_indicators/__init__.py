@@ -1,4 +1,4 @@
-"""Kernels of Shijim, written in Rust: records, ring, log, continuity, datasets, and the signals of `SIGNALS`.
+"""Kernels of Shijim, written in Rust: records, ring, log, continuity, datasets, and the signals.
 
 The signals exist once more in NumPy (`rust_indicators.reference`). Where the extension is missing, or SHIJIM_NO_RUST=1
 says so, they come from there, with a warning; everything else has no slow stand-in and says so when it is imported.
@@ -9,24 +9,7 @@ import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rust_indicators.validity import Restart, Validity
-
-# Name of a signal → the module of `reference` that defines it.
-SIGNALS: dict[str, str] = {
-    **dict.fromkeys(("HayashiYoshida", "LeadLag", "hayashi_yoshida", "lead_lag", "realised_variance"), "correlation"),
-    **dict.fromkeys(("LocalLevel", "local_level"), "kalman"),
-    **dict.fromkeys(("QueuePosition", "queue_positions"), "queue_position"),
-    **dict.fromkeys(("Amihud", "KyleLambda", "Roll", "amihud", "kyle_lambda", "roll_spread"), "impact"),
-    **dict.fromkeys(("DollarBars", "TickBars", "TimeBars", "VolumeBars"), "bars"),
-    **dict.fromkeys(("dollar_bars", "tick_bars", "time_bars", "volume_bars"), "bars"),
-    **dict.fromkeys(("BulkVpin", "Vpin", "bulk_vpin", "vpin"), "toxicity"),
-    **dict.fromkeys(("Hawkes", "branching_ratio", "distinct_stamps", "hawkes_gradient"), "hawkes"),
-    **dict.fromkeys(("hawkes_intensity", "hawkes_log_likelihood", "hawkes_residuals"), "hawkes"),
-    **dict.fromkeys(("BivariateHawkes", "distinct_marked_stamps", "spectral_radius"), "hawkes_bivariate"),
-    **dict.fromkeys(("bivariate_hawkes_gradient", "bivariate_hawkes_intensity"), "hawkes_bivariate"),
-    **dict.fromkeys(("bivariate_hawkes_log_likelihood", "bivariate_hawkes_residuals"), "hawkes_bivariate"),
-    **dict.fromkeys(("Mlofi", "Ofi", "TradeImbalance", "mlofi", "ofi", "trade_imbalance"), "flow"),
-}
+from rust_indicators.validity import BookFlag, Restart, Validity
 
 
 def _backend() -> str:
@@ -44,11 +27,11 @@ BACKEND: str = _backend()
 if TYPE_CHECKING or BACKEND == "rust":
     from rust_indicators._rust import *
 else:
+    from rust_indicators.reference import *
+
     warnings.warn("rust_indicators: signals in NumPy, many times slower, and no recorder", stacklevel=2)
 
     def __getattr__(name: str) -> Any:
-        if name in SIGNALS:
-            return getattr(import_module(f"rust_indicators.reference.{SIGNALS[name]}"), name)
         if name.startswith("_"):
             raise AttributeError(f"module 'rust_indicators' has no attribute {name!r}")
         raise ImportError(
@@ -57,4 +40,4 @@ else:
         )
 
 
-__all__ = ["BACKEND", "SIGNALS", "Restart", "Validity"]
+__all__ = ["BACKEND", "BookFlag", "Restart", "Validity"]

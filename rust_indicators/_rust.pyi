@@ -9,17 +9,7 @@ from numpy.typing import NDArray
 from typing_extensions import Buffer
 
 # The signals have the names and types of their reference; a test compares what the kernels really take.
-from rust_indicators.reference.bars import *
-from rust_indicators.reference.book import *
-from rust_indicators.reference.correlation import *
-from rust_indicators.reference.flow import *
-from rust_indicators.reference.hawkes import *
-from rust_indicators.reference.hawkes_bivariate import *
-from rust_indicators.reference.impact import *
-from rust_indicators.reference.kalman import *
-from rust_indicators.reference.queue_position import *
-from rust_indicators.reference.signal_set import *
-from rust_indicators.reference.toxicity import *
+from rust_indicators.reference import *
 
 BACKEND: str
 

@@ -3,7 +3,7 @@
 `rust_indicators/src/signals.rs` is the twin.
 """
 
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 
 class Validity(IntEnum):
@@ -21,3 +21,12 @@ class Restart(IntEnum):
     NONE = 0
     RESET = 1  # session start, trial match → continuous, halt: begin anew
     TAINT = 2  # events are missing: begin anew, and say so until warm again
+
+
+class BookFlag(IntFlag):
+    """What is unusual about a book; 0 for a bid below an ask. `signals/book.rs` is the twin."""
+
+    NO_BID = 1
+    NO_ASK = 2
+    LOCKED = 4  # bid = ask
+    CROSSED = 8  # bid > ask

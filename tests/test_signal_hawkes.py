@@ -266,7 +266,7 @@ def test_the_residuals_of_real_trades_are_nearer_to_exponential_than_poisson() -
     )
 
 
-@pytest.mark.parametrize("name", [name for name, module in rust_indicators.SIGNALS.items() if module == "hawkes"])
+@pytest.mark.parametrize("name", reference.__all__)
 def test_kernel_and_reference_are_called_alike(name: str) -> None:
     def parameters(of: Any) -> list[tuple[str, Any]]:
         return [(p.name, p.default) for p in signature(of).parameters.values() if p.kind is not Parameter.VAR_KEYWORD]

@@ -322,7 +322,7 @@ def test_a_refusal_leaves_the_state_as_it_was(backend: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, module in rust_indicators.SIGNALS.items() if module == "hawkes_bivariate"]
+    "name", reference.__all__
 )
 def test_kernel_and_reference_are_called_alike(name: str) -> None:
     def parameters(of: Any) -> list[tuple[str, Any]]:

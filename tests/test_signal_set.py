@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from made_records import ns, outage, records, trade
 from signal_columns import assert_same
 
-from rust_indicators import SIGNALS, SignalSet, Validity, _rust, record_layout
+from rust_indicators import SignalSet, Validity, _rust, record_layout
 from rust_indicators.reference import records as fields
 from rust_indicators.reference import signal_set as reference
 from shijim_live import events
@@ -300,4 +300,3 @@ def test_the_reference_reads_the_fields_where_the_log_puts_them() -> None:
 
 def test_every_signal_of_the_set_has_the_same_name_in_both() -> None:
     assert tuple(SignalSet.names) == reference.NAMES
-    assert SIGNALS["SignalSet"] == "signal_set"

@@ -16,7 +16,7 @@ pub mod impact;
 pub mod kalman;
 pub mod queue_position;
 pub mod rolling;
-pub mod signal_set;
+// pub mod signal_set;
 pub mod toxicity;
 
 use std::fmt;

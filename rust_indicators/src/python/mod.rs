@@ -18,7 +18,7 @@ mod levels;
 mod log;
 mod publisher;
 mod queue_position;
-mod signal_set;
+// mod signal_set;
 mod simulate;
 mod stamp;
 mod toxicity;
@@ -42,7 +42,7 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     impact::register(module)?;
     kalman::register(module)?;
     queue_position::register(module)?;
-    signal_set::register(module)?;
+    // signal_set::register(module)?;
     toxicity::register(module)?;
     Ok(())
 }
