@@ -9,11 +9,24 @@ import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rust_indicators.validity import Restart, Validity
+from rust_indicators.validity import BookFlag, Restart, Validity
 
 # Name of a signal → the module of `reference` that defines it.
 SIGNALS: dict[str, str] = {
     **dict.fromkeys(("Mlofi", "Ofi", "TradeImbalance", "mlofi", "ofi", "trade_imbalance"), "flow"),
+    **dict.fromkeys(
+        (
+            "BookState",
+            "book_flags",
+            "book_slope",
+            "depth_ratio",
+            "mid2_e6",
+            "queue_imbalance",
+            "spread_ticks",
+            "weighted_mid",
+        ),
+        "book",
+    ),
 }
 
 
@@ -45,4 +58,4 @@ else:
         )
 
 
-__all__ = ["BACKEND", "SIGNALS", "Restart", "Validity"]
+__all__ = ["BACKEND", "SIGNALS", "BookFlag", "Restart", "Validity"]

@@ -3,7 +3,7 @@
 `rust_indicators/src/signals.rs` is the twin.
 """
 
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 
 class Validity(IntEnum):
@@ -21,3 +21,12 @@ class Restart(IntEnum):
     NONE = 0
     RESET = 1  # session start, trial match → continuous, halt: begin anew
     TAINT = 2  # events are missing: begin anew, and say so until warm again
+
+
+class BookFlag(IntFlag):
+    """What a book lacks, or shows that it should not."""
+
+    NO_BID = 1
+    NO_ASK = 2
+    LOCKED = 4  # bid and ask stand at one price
+    CROSSED = 8  # the bid stands above the ask

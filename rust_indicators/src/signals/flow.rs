@@ -6,7 +6,7 @@ use crate::for_wide_vectors;
 
 /// Most levels a book may have here: twice what the feed has, as LOBSTER's samples do.
 pub const LEVELS_MAX: usize = 10;
-const SIDES: [&str; 4] = ["bid_price_e6", "bid_volume", "ask_price_e6", "ask_volume"];
+pub(super) const SIDES: [&str; 4] = ["bid_price_e6", "bid_volume", "ask_price_e6", "ask_volume"];
 
 macro_rules! names_by_level {
     ($($level:literal)*) => {
@@ -18,7 +18,7 @@ macro_rules! names_by_level {
         ]),*]
     };
 }
-const LEVELS: [[&str; 4]; LEVELS_MAX] = names_by_level!(0 1 2 3 4 5 6 7 8 9);
+pub(super) const LEVELS: [[&str; 4]; LEVELS_MAX] = names_by_level!(0 1 2 3 4 5 6 7 8 9);
 
 /// One level of both sides, a row an event; or one book, a row a level, best first.
 /// Prices × 10⁶; an empty level has `EMPTY_PRICE_E6` and volume 0.
@@ -253,7 +253,7 @@ impl Begun {
     }
 }
 
-fn check_marks(first: (&'static str, usize), marks: Option<&[u8]>) -> Result<(), Refused> {
+pub(super) fn check_marks(first: (&'static str, usize), marks: Option<&[u8]>) -> Result<(), Refused> {
     let Some(marks) = marks else { return Ok(()) };
     same_rows(&[first, ("restart", marks.len())])?;
     restarts("restart", marks)
