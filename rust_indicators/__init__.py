@@ -27,6 +27,8 @@ SIGNALS: dict[str, str] = {
         ),
         "book",
     ),
+    **dict.fromkeys(("NormalisedOfi", "normalised_ofi", "sample_last", "window_sums"), "windows"),
+    **dict.fromkeys(("IntegratedOfi", "integrated_ofi", "integrated_ofi_past", "ofi_weights"), "integrated"),
 }
 
 

@@ -7,10 +7,12 @@ pub mod correlation;
 pub mod flow;
 pub mod hawkes;
 pub mod impact;
+pub mod integrated;
 pub mod kalman;
 pub mod queue_position;
 pub mod signal_set;
 pub mod toxicity;
+pub mod windows;
 
 use std::fmt;
 

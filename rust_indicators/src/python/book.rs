@@ -3,7 +3,7 @@ use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
 
 use super::arrays::{Column, Judged, Named, column, optional_column, output, refused};
-use super::levels::{BookColumns, BookLevels, level_columns, same_levels};
+use super::levels::{BookColumns, BookLevels, level_columns, level_count, same_levels};
 use crate::signals::{book, flow};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -163,8 +163,8 @@ struct BookState(book::BookState);
 #[pymethods]
 impl BookState {
     #[new]
-    fn new(levels: usize, tick_size_e6: i64) -> PyResult<Self> {
-        book::BookState::new(levels, tick_size_e6).map(Self).map_err(refused)
+    fn new(levels: i64, tick_size_e6: i64) -> PyResult<Self> {
+        book::BookState::new(level_count(levels)?, tick_size_e6).map(Self).map_err(refused)
     }
 
     #[pyo3(signature = (bid_price_e6, bid_volume, ask_price_e6, ask_volume, /))]

@@ -12,6 +12,7 @@ mod flow;
 mod hawkes;
 mod hft;
 mod impact;
+mod integrated;
 mod kalman;
 mod levels;
 mod log;
@@ -21,6 +22,7 @@ mod signal_set;
 mod simulate;
 mod stamp;
 mod toxicity;
+mod windows;
 
 #[pymodule]
 fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -38,9 +40,11 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     flow::register(module)?;
     hawkes::register(module)?;
     impact::register(module)?;
+    integrated::register(module)?;
     kalman::register(module)?;
     queue_position::register(module)?;
     signal_set::register(module)?;
     toxicity::register(module)?;
+    windows::register(module)?;
     Ok(())
 }

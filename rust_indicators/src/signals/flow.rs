@@ -408,12 +408,11 @@ impl Mlofi {
 pub const BUY: u8 = 1;
 pub const SELL: u8 = 2;
 
-/// Why a trade cannot be one.
-pub fn check_trade(side: u8, volume: i64) -> Result<(), Refused> {
-    if side > SELL {
-        return Err(Refused::new("side", format!("{side} is not 0 (unknown), 1 (buy) or 2 (sell)")));
-    }
-    check_volume("volume", 0, volume)
+/// A trade that can be one: its side.
+pub fn check_trade(side: i64, volume: i64) -> Result<u8, Refused> {
+    check_volume("volume", 0, volume)?;
+    let known = u8::try_from(side).ok().filter(|side| *side <= SELL);
+    known.ok_or_else(|| Refused::new("side", format!("{side} is not 0 (unknown), 1 (buy) or 2 (sell)")))
 }
 
 /// Volume of a trade with its sign: + bought, − sold, 0 where nobody knows.
@@ -444,7 +443,7 @@ pub fn trade_imbalance(side: &[u8], volume: &[i64], out: &mut [i64]) -> Result<(
         return Ok(());
     }
     for (row, (side, volume)) in side.iter().zip(volume).enumerate() {
-        check_trade(*side, *volume)
+        check_trade((*side).into(), *volume)
             .map_err(|refused| Refused::new(refused.argument, format!("row {row}: {}", refused.reason)))?;
     }
     Ok(())
