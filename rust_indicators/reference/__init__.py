@@ -10,6 +10,8 @@ from rust_indicators.reference.flow import *
 from rust_indicators.reference.hawkes import *
 from rust_indicators.reference.hawkes_bivariate import *
 from rust_indicators.reference.impact import *
+from rust_indicators.reference.integrated import *
 from rust_indicators.reference.kalman import *
 from rust_indicators.reference.queue_position import *
 from rust_indicators.reference.toxicity import *
+from rust_indicators.reference.windows import *

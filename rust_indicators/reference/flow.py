@@ -230,6 +230,8 @@ class TradeImbalance:
 
     def update(self, side: int, volume: int, /) -> int:
         """Signed volume of this trade. ValueError as `trade_imbalance`."""
+        if not 0 <= side <= 2:
+            raise ValueError(f"side: {side} is not 0 (unknown), 1 (buy) or 2 (sell)")
         self.update_many(np.array([side], np.uint8), np.array([volume], np.int64))
         return self.value
 

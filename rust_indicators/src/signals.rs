@@ -13,11 +13,13 @@ pub mod hawkes_bivariate;
 pub mod hawkes_bivariate_likelihood;
 pub mod hawkes_likelihood;
 pub mod impact;
+pub mod integrated;
 pub mod kalman;
 pub mod queue_position;
 pub mod rolling;
 // pub mod signal_set;
 pub mod toxicity;
+pub mod windows;
 
 use std::fmt;
 

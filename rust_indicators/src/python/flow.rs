@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::arrays::{Column, Judged, column, optional_column, output, refused, writable};
-use super::levels::{BookColumns, BookLevels, matrix, writable_matrix};
+use super::levels::{BookColumns, BookLevels, JudgedLevels, level_count, matrix, writable_matrix};
 use crate::signals::flow::{self, Side, Sides};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -143,9 +143,6 @@ fn mlofi<'py>(
     Ok(result)
 }
 
-/// Values of every level and row, and the validity of each row.
-pub type JudgedLevels<'py, T> = (Bound<'py, PyArray2<T>>, Bound<'py, PyArray1<u8>>);
-
 #[pyclass(module = "rust_indicators")]
 struct Mlofi(flow::Mlofi);
 
@@ -153,8 +150,8 @@ struct Mlofi(flow::Mlofi);
 impl Mlofi {
     #[new]
     #[pyo3(signature = (levels=5))]
-    fn new(levels: usize) -> PyResult<Self> {
-        flow::Mlofi::new(levels).map(Self).map_err(refused)
+    fn new(levels: i64) -> PyResult<Self> {
+        flow::Mlofi::new(level_count(levels)?).map(Self).map_err(refused)
     }
 
     #[pyo3(signature = (bid_price_e6, bid_volume, ask_price_e6, ask_volume, /))]
@@ -243,8 +240,8 @@ impl TradeImbalance {
     }
 
     #[pyo3(signature = (side, volume, /))]
-    fn update(&mut self, side: u8, volume: i64) -> PyResult<i64> {
-        flow::check_trade(side, volume).map_err(refused)?;
+    fn update(&mut self, side: i64, volume: i64) -> PyResult<i64> {
+        let side = flow::check_trade(side, volume).map_err(refused)?;
         Ok(self.0.update(side, volume))
     }
 

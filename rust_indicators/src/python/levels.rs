@@ -1,6 +1,6 @@
 //! Books as Python gives them: a side as a list of columns, a level each, or as the numbers of one book.
 //! No rules of a signal.
-use numpy::{PyArray2, PyArrayMethods, PyReadwriteArray2, PyUntypedArrayMethods};
+use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadwriteArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -23,6 +23,14 @@ pub fn level_columns<'py, T: Named>(argument: &str, given: &Bound<'py, PyAny>) -
     }
     let items = given.try_iter().map_err(|_| refuse(argument, "must be a sequence of columns, a level each"))?;
     items.enumerate().map(|(level, item)| column(&format!("{argument}[{level}]"), &item?)).collect()
+}
+
+/// A number of levels a book can have.
+pub fn level_count(levels: i64) -> PyResult<usize> {
+    match usize::try_from(levels) {
+        Ok(count) if (1..=LEVELS_MAX).contains(&count) => Ok(count),
+        _ => Err(refuse("levels", format!("has {levels} levels, not 1 … {LEVELS_MAX}"))),
+    }
 }
 
 /// As many levels as the first argument has.
@@ -151,3 +159,6 @@ pub fn matrix<'py, T: Named>(
 pub fn writable_matrix<'py, T: Named>(array: &Bound<'py, PyArray2<T>>) -> PyResult<PyReadwriteArray2<'py, T>> {
     array.try_readwrite().map_err(|_| refuse("out", "is read-only, or one of the inputs"))
 }
+
+/// What `update_many` of signals with levels gives: values [levels, rows], and the validity of each row.
+pub type JudgedLevels<'py, T> = (Bound<'py, PyArray2<T>>, Bound<'py, PyArray1<u8>>);

@@ -13,6 +13,7 @@ mod hawkes;
 mod hawkes_bivariate;
 mod hft;
 mod impact;
+mod integrated;
 mod kalman;
 mod levels;
 mod log;
@@ -22,6 +23,7 @@ mod queue_position;
 mod simulate;
 mod stamp;
 mod toxicity;
+mod windows;
 
 #[pymodule]
 fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -40,9 +42,11 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     hawkes::register(module)?;
     hawkes_bivariate::register(module)?;
     impact::register(module)?;
+    integrated::register(module)?;
     kalman::register(module)?;
     queue_position::register(module)?;
     // signal_set::register(module)?;
     toxicity::register(module)?;
+    windows::register(module)?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::for_wide_vectors;
 
 /// Most levels a book may have here: twice what the feed has, as LOBSTER's samples do.
 pub const LEVELS_MAX: usize = 10;
-const SIDES: [&str; 4] = ["bid_price_e6", "bid_volume", "ask_price_e6", "ask_volume"];
+pub(super) const SIDES: [&str; 4] = ["bid_price_e6", "bid_volume", "ask_price_e6", "ask_volume"];
 
 macro_rules! names_by_level {
     ($($level:literal)*) => {
@@ -18,7 +18,7 @@ macro_rules! names_by_level {
         ]),*]
     };
 }
-const LEVELS: [[&str; 4]; LEVELS_MAX] = names_by_level!(0 1 2 3 4 5 6 7 8 9);
+pub(super) const LEVELS: [[&str; 4]; LEVELS_MAX] = names_by_level!(0 1 2 3 4 5 6 7 8 9);
 
 /// One level of both sides, a row an event; or one book, a row a level, best first.
 /// Prices × 10⁶; an empty level has `EMPTY_PRICE_E6` and volume 0.
@@ -253,7 +253,7 @@ impl Begun {
     }
 }
 
-fn check_marks(first: (&'static str, usize), marks: Option<&[u8]>) -> Result<(), Refused> {
+pub(super) fn check_marks(first: (&'static str, usize), marks: Option<&[u8]>) -> Result<(), Refused> {
     let Some(marks) = marks else { return Ok(()) };
     same_rows(&[first, ("restart", marks.len())])?;
     restarts("restart", marks)
@@ -408,12 +408,11 @@ impl Mlofi {
 pub const BUY: u8 = 1;
 pub const SELL: u8 = 2;
 
-/// Why a trade cannot be one.
-pub fn check_trade(side: u8, volume: i64) -> Result<(), Refused> {
-    if side > SELL {
-        return Err(Refused::new("side", format!("{side} is not 0 (unknown), 1 (buy) or 2 (sell)")));
-    }
-    check_volume("volume", 0, volume)
+/// A trade that can be one: its side.
+pub fn check_trade(side: i64, volume: i64) -> Result<u8, Refused> {
+    check_volume("volume", 0, volume)?;
+    let known = u8::try_from(side).ok().filter(|side| *side <= SELL);
+    known.ok_or_else(|| Refused::new("side", format!("{side} is not 0 (unknown), 1 (buy) or 2 (sell)")))
 }
 
 /// Volume of a trade with its sign: + bought, − sold, 0 where nobody knows.
@@ -444,7 +443,7 @@ pub fn trade_imbalance(side: &[u8], volume: &[i64], out: &mut [i64]) -> Result<(
         return Ok(());
     }
     for (row, (side, volume)) in side.iter().zip(volume).enumerate() {
-        check_trade(*side, *volume)
+        check_trade((*side).into(), *volume)
             .map_err(|refused| Refused::new(refused.argument, format!("row {row}: {}", refused.reason)))?;
     }
     Ok(())
