@@ -24,9 +24,9 @@ class Restart(IntEnum):
 
 
 class BookFlag(IntFlag):
-    """What is unusual about a book; 0 for a bid below an ask. `signals/book.rs` is the twin."""
+    """What a book lacks, or shows that it should not."""
 
     NO_BID = 1
     NO_ASK = 2
-    LOCKED = 4  # bid = ask
-    CROSSED = 8  # bid > ask
+    LOCKED = 4  # bid and ask stand at one price
+    CROSSED = 8  # the bid stands above the ask

@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from rust_indicators.reference.admission import Admission, Admitted
 from rust_indicators.reference.book import BookState
 from rust_indicators.reference.columns import EMPTY_PRICE_E6
-from rust_indicators.reference.flow import IntegratedOfi, Mlofi
-from rust_indicators.reference.hawkes import BivariateHawkes
+from rust_indicators.reference.flow import Mlofi
+from rust_indicators.reference.hawkes_bivariate import BivariateHawkes
 from rust_indicators.reference.impact import Amihud, KyleLambda, Roll
+from rust_indicators.reference.integrated import IntegratedOfi
 from rust_indicators.reference.kalman import LocalLevel
 from rust_indicators.reference.micro_price import MicroPrice
 from rust_indicators.reference.records import ABSENT_U32, BOOK, OUTAGE, START, TRADE, RecordView, views
 from rust_indicators.reference.toxicity import Vpin
+from rust_indicators.reference.windows import normalised
 from rust_indicators.validity import Validity
 
 __all__ = ["SignalSet"]
@@ -202,7 +204,7 @@ class _Instrument:
             raise ValueError(f"window_ns: {parameters.window_ns} is not within 1 ns … 1 h")
         self._parameters = parameters
         self.admission = Admission(futures)
-        self.book = BookState(parameters.tick_size_e6)
+        self.book = BookState(LEVELS, parameters.tick_size_e6)
         self.mlofi = Mlofi(LEVELS)
         self.integrated = IntegratedOfi(LEVELS, parameters.warm_up_windows)
         self.vpin = Vpin(parameters.vpin_bucket_volume, parameters.vpin_buckets)
@@ -274,8 +276,7 @@ class _Instrument:
         self._set("trade_imbalance", window.signed_volume, validity)
         if not window.whole:
             return
-        mean_depth = window.depth / (2 * LEVELS * window.books) if window.depth else 1.0
-        self.integrated.update(tuple((window.flow / mean_depth).tolist()) if window.depth else (0.0,) * LEVELS)
+        self.integrated.update(normalised(window.flow.tolist(), window.depth, window.books).tolist())
         self._set("ofi_integrated", self.integrated.value, self.integrated.validity)
         if window.begin_mid2_e6 is not None and mid2_e6 is not None:
             # Twice the mid keeps the half tick an integer; the slope is of the mid.

@@ -94,11 +94,11 @@ def normalised_ofi(
     for window, (begin, end) in enumerate(pairwise(ends)):
         depth = sum(sum(values[begin:end].tolist()) for values in (*bids, *asks))
         sums = [sum(values[begin:end].tolist()) for values in flow]
-        normalised[:, window] = _normalised(sums, depth, int(end - begin))
+        normalised[:, window] = normalised(sums, depth, int(end - begin))
     return normalised
 
 
-def _normalised(sums: Sequence[int], depth: int, events: int) -> NDArray[np.float64]:
+def normalised(sums: Sequence[int], depth: int, events: int) -> NDArray[np.float64]:
     """Σ e / Q of every level; `depth` is Σ (bid + ask) over events and levels."""
     if events == 0:
         return np.zeros(len(sums))
@@ -138,7 +138,7 @@ class NormalisedOfi:
     def _close(self, next_edge: int, edge: int) -> None:
         empty = -((edge - next_edge) // self._window_ns) - 1
         if self._whole:
-            self.value = tuple(_normalised(self._sums, self._depth, self._events).tolist())
+            self.value = tuple(normalised(self._sums, self._depth, self._events).tolist())
         if empty:
             self.value = (0.0,) * self._levels
         self.closed += empty + self._whole

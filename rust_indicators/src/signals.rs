@@ -17,7 +17,7 @@ pub mod integrated;
 pub mod kalman;
 pub mod queue_position;
 pub mod rolling;
-// pub mod signal_set;
+pub mod signal_set;
 pub mod toxicity;
 pub mod windows;
 

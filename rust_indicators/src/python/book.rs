@@ -1,12 +1,10 @@
 //! Python's way to what one book says. No rules: `signals/book.rs` has them.
-use numpy::PyArray1;
-use pyo3::exceptions::PyValueError;
+use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
 
-use super::arrays::{Column, Named, column, output, refused, writable};
-use crate::signals::Refused;
-use crate::signals::book::{self, LEVELS_MAX, Levels};
-use crate::signals::flow::Sides;
+use super::arrays::{Column, Judged, Named, column, optional_column, output, refused};
+use super::levels::{BookColumns, BookLevels, level_columns, level_count, same_levels};
+use crate::signals::{book, flow};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<BookState>()?;
@@ -19,55 +17,42 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(book_flags, module)?)
 }
 
+type Array<'py, T> = Bound<'py, PyArray1<T>>;
+
 /// A new array of so many rows, filled without the interpreter's lock.
-fn filled<'py, T: Named + Send>(
-    py: Python<'py>,
-    rows: usize,
-    kernel: impl FnOnce(&mut [T]) -> Result<(), Refused> + Send,
-) -> PyResult<Bound<'py, PyArray1<T>>> {
+fn filled<'py, T: Named>(py: Python<'py>, rows: usize, fill: impl FnOnce(&mut [T]) + Send) -> PyResult<Array<'py, T>> {
     let result = output::<T>(py, None, rows)?;
-    let mut values = writable(&result)?;
+    let mut values = result.readwrite();
     let into = values.as_slice_mut()?;
-    py.detach(|| kernel(into)).map_err(refused)?;
+    py.detach(|| fill(into));
     drop(values);
     Ok(result)
 }
 
-/// A column a level: a list of arrays, or an array of two dimensions whose rows are levels.
-struct LevelColumns<'py>(Vec<Column<'py, i64>>);
-
-impl<'py> LevelColumns<'py> {
-    fn new(argument: &str, given: &Bound<'py, PyAny>) -> PyResult<Self> {
-        let refuse = |reason: String| PyValueError::new_err(format!("{argument}: {reason}"));
-        let no_sequence = |_| refuse("must be a sequence of 1 … 10 level columns".into());
-        let levels = given.len().map_err(no_sequence)?;
-        if !(1..=LEVELS_MAX).contains(&levels) {
-            return Err(refuse(format!("has {levels} levels, not 1 … 10")));
+/// `of` every pair of best prices.
+fn of_touch<'py, T: Named>(
+    py: Python<'py>,
+    bid_price_e6: &Bound<'py, PyAny>,
+    ask_price_e6: &Bound<'py, PyAny>,
+    of: impl Fn(i64, i64) -> T + Sync + Send,
+) -> PyResult<Array<'py, T>> {
+    let (bid, ask) = (column::<i64>("bid_price_e6", bid_price_e6)?, column::<i64>("ask_price_e6", ask_price_e6)?);
+    let (bid, ask) = (bid.slice(), ask.slice());
+    let rows = py.detach(|| book::check_touch(bid, ask)).map_err(refused)?;
+    filled(py, rows, |out| {
+        for ((bid, ask), value) in bid.iter().zip(ask).zip(out) {
+            *value = of(*bid, *ask);
         }
-        let one = |level: usize| {
-            let name = format!("{argument}[{level}]");
-            column(&name, &given.get_item(level).map_err(no_sequence)?)
-        };
-        (0..levels).map(one).collect::<PyResult<_>>().map(Self)
-    }
-
-    fn slices(&self) -> Vec<&[i64]> {
-        self.0.iter().map(Column::slice).collect()
-    }
+    })
 }
-
-type Prices<'py> = Bound<'py, PyArray1<i64>>;
-type Reals<'py> = Bound<'py, PyArray1<f64>>;
 
 #[pyfunction]
 fn mid2_e6<'py>(
     py: Python<'py>,
     bid_price_e6: &Bound<'py, PyAny>,
     ask_price_e6: &Bound<'py, PyAny>,
-) -> PyResult<Prices<'py>> {
-    let columns = (column::<i64>("bid_price_e6", bid_price_e6)?, column::<i64>("ask_price_e6", ask_price_e6)?);
-    let (bid, ask) = (columns.0.slice(), columns.1.slice());
-    filled(py, bid.len(), |out| book::mid2_e6(bid, ask, out))
+) -> PyResult<Array<'py, i64>> {
+    of_touch(py, bid_price_e6, ask_price_e6, book::mid2_e6)
 }
 
 #[pyfunction]
@@ -76,10 +61,9 @@ fn spread_ticks<'py>(
     bid_price_e6: &Bound<'py, PyAny>,
     ask_price_e6: &Bound<'py, PyAny>,
     tick_size_e6: i64,
-) -> PyResult<Reals<'py>> {
-    let columns = (column::<i64>("bid_price_e6", bid_price_e6)?, column::<i64>("ask_price_e6", ask_price_e6)?);
-    let (bid, ask) = (columns.0.slice(), columns.1.slice());
-    filled(py, bid.len(), |out| book::spread_ticks(bid, ask, tick_size_e6, out))
+) -> PyResult<Array<'py, f64>> {
+    book::check_tick(tick_size_e6).map_err(refused)?;
+    of_touch(py, bid_price_e6, ask_price_e6, |bid, ask| book::spread_ticks(bid, ask, tick_size_e6))
 }
 
 #[pyfunction]
@@ -87,10 +71,8 @@ fn book_flags<'py>(
     py: Python<'py>,
     bid_price_e6: &Bound<'py, PyAny>,
     ask_price_e6: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyArray1<u8>>> {
-    let columns = (column::<i64>("bid_price_e6", bid_price_e6)?, column::<i64>("ask_price_e6", ask_price_e6)?);
-    let (bid, ask) = (columns.0.slice(), columns.1.slice());
-    filled(py, bid.len(), |out| book::book_flags(bid, ask, out))
+) -> PyResult<Array<'py, u8>> {
+    of_touch(py, bid_price_e6, ask_price_e6, book::flags)
 }
 
 #[pyfunction]
@@ -100,16 +82,45 @@ fn weighted_mid<'py>(
     bid_volume: &Bound<'py, PyAny>,
     ask_price_e6: &Bound<'py, PyAny>,
     ask_volume: &Bound<'py, PyAny>,
-) -> PyResult<Reals<'py>> {
-    let bids = (column::<i64>("bid_price_e6", bid_price_e6)?, column::<i64>("bid_volume", bid_volume)?);
-    let asks = (column::<i64>("ask_price_e6", ask_price_e6)?, column::<i64>("ask_volume", ask_volume)?);
-    let sides = Sides {
-        bid_price_e6: bids.0.slice(),
-        bid_volume: bids.1.slice(),
-        ask_price_e6: asks.0.slice(),
-        ask_volume: asks.1.slice(),
+) -> PyResult<Array<'py, f64>> {
+    let (bid, bid_size) = (column::<i64>("bid_price_e6", bid_price_e6)?, column::<i64>("bid_volume", bid_volume)?);
+    let (ask, ask_size) = (column::<i64>("ask_price_e6", ask_price_e6)?, column::<i64>("ask_volume", ask_volume)?);
+    let sides = flow::Sides {
+        bid_price_e6: bid.slice(),
+        bid_volume: bid_size.slice(),
+        ask_price_e6: ask.slice(),
+        ask_volume: ask_size.slice(),
     };
-    filled(py, sides.bid_price_e6.len(), |out| book::weighted_mid(sides, out))
+    let rows = sides.check().map_err(refused)?;
+    book::check_touch(sides.bid_price_e6, sides.ask_price_e6).map_err(refused)?;
+    filled(py, rows, |out| {
+        for (row, value) in out.iter_mut().enumerate() {
+            let side = sides.row(row);
+            *value = book::weighted_mid(side.bid_price_e6, side.bid_volume, side.ask_price_e6, side.ask_volume);
+        }
+    })
+}
+
+/// `of` the volumes of both sides, summed over the levels.
+fn of_depths<'py>(
+    py: Python<'py>,
+    bid_volume: &Bound<'py, PyAny>,
+    ask_volume: &Bound<'py, PyAny>,
+    of: impl Fn(i64, i64) -> f64 + Sync + Send,
+) -> PyResult<Array<'py, f64>> {
+    let bids = level_columns::<i64>("bid_volume", bid_volume)?;
+    let asks = level_columns::<i64>("ask_volume", ask_volume)?;
+    same_levels(("bid_volume", bids.len()), "ask_volume", asks.len())?;
+    let bids: Vec<_> = bids.iter().map(Column::slice).collect();
+    let asks: Vec<_> = asks.iter().map(Column::slice).collect();
+    let named: Vec<_> = (0..bids.len())
+        .flat_map(|level| {
+            let (bid, ask) = book::volume_names(level);
+            [(bid, bids[level]), (ask, asks[level])]
+        })
+        .collect();
+    let rows = py.detach(|| book::check_volumes(&named)).map_err(refused)?;
+    filled(py, rows, |out| book::of_depths(&bids, &asks, of, out))
 }
 
 #[pyfunction]
@@ -117,10 +128,8 @@ fn queue_imbalance<'py>(
     py: Python<'py>,
     bid_volume: &Bound<'py, PyAny>,
     ask_volume: &Bound<'py, PyAny>,
-) -> PyResult<Reals<'py>> {
-    let columns = (LevelColumns::new("bid_volume", bid_volume)?, LevelColumns::new("ask_volume", ask_volume)?);
-    let (bid, ask) = (columns.0.slices(), columns.1.slices());
-    filled(py, bid[0].len(), |out| book::queue_imbalance(&bid, &ask, out))
+) -> PyResult<Array<'py, f64>> {
+    of_depths(py, bid_volume, ask_volume, book::queue_imbalance)
 }
 
 #[pyfunction]
@@ -128,10 +137,8 @@ fn depth_ratio<'py>(
     py: Python<'py>,
     bid_volume: &Bound<'py, PyAny>,
     ask_volume: &Bound<'py, PyAny>,
-) -> PyResult<Reals<'py>> {
-    let columns = (LevelColumns::new("bid_volume", bid_volume)?, LevelColumns::new("ask_volume", ask_volume)?);
-    let (bid, ask) = (columns.0.slices(), columns.1.slices());
-    filled(py, bid[0].len(), |out| book::depth_ratio(&bid, &ask, out))
+) -> PyResult<Array<'py, f64>> {
+    of_depths(py, bid_volume, ask_volume, book::depth_ratio)
 }
 
 #[pyfunction]
@@ -142,51 +149,22 @@ fn book_slope<'py>(
     ask_price_e6: &Bound<'py, PyAny>,
     ask_volume: &Bound<'py, PyAny>,
     tick_size_e6: i64,
-) -> PyResult<Reals<'py>> {
-    let bids = (LevelColumns::new("bid_price_e6", bid_price_e6)?, LevelColumns::new("bid_volume", bid_volume)?);
-    let asks = (LevelColumns::new("ask_price_e6", ask_price_e6)?, LevelColumns::new("ask_volume", ask_volume)?);
-    let slices = [bids.0.slices(), bids.1.slices(), asks.0.slices(), asks.1.slices()];
-    let [bid_price_e6, bid_volume, ask_price_e6, ask_volume] = &slices;
-    let levels = Levels { bid_price_e6, bid_volume, ask_price_e6, ask_volume };
-    filled(py, bid_price_e6[0].len(), |out| book::book_slope(levels, tick_size_e6, out))
+) -> PyResult<Array<'py, f64>> {
+    book::check_tick(tick_size_e6).map_err(refused)?;
+    let columns = BookColumns::new([bid_price_e6, bid_volume, ask_price_e6, ask_volume])?;
+    let sides = columns.sides();
+    let rows = py.detach(|| book::check_books(&sides)).map_err(refused)?;
+    filled(py, rows, |out| book::book_slopes(&sides, tick_size_e6, out))
 }
 
 #[pyclass(module = "rust_indicators")]
-struct BookState {
-    state: book::BookState,
-    levels: usize,
-}
-
-impl BookState {
-    /// One number a level, out of any sequence.
-    fn row(&self, argument: &str, given: &Bound<'_, PyAny>) -> PyResult<[i64; LEVELS_MAX]> {
-        let refuse = |reason: String| PyValueError::new_err(format!("{argument}: {reason}"));
-        let no_numbers = |_| refuse("must be a sequence of 64-bit integers".into());
-        let (mut row, mut count) = ([0; LEVELS_MAX], 0);
-        for value in given.try_iter().map_err(no_numbers)? {
-            let value = value.and_then(|value| value.extract()).map_err(no_numbers)?;
-            if let Some(place) = row[..self.levels].get_mut(count) {
-                *place = value;
-            }
-            count += 1;
-        }
-        if count == self.levels {
-            return Ok(row);
-        }
-        Err(refuse(format!("has {count} levels, not {}", self.levels)))
-    }
-}
+struct BookState(book::BookState);
 
 #[pymethods]
 impl BookState {
     #[new]
-    #[pyo3(signature = (tick_size_e6, levels=5))]
-    fn new(tick_size_e6: i64, levels: i64) -> PyResult<Self> {
-        if !(1..=LEVELS_MAX as i64).contains(&levels) {
-            return Err(refused(Refused::new("levels", format!("{levels} is not within 1 … 10"))));
-        }
-        let state = book::BookState::new(tick_size_e6).map_err(refused)?;
-        Ok(Self { state, levels: levels as usize })
+    fn new(levels: i64, tick_size_e6: i64) -> PyResult<Self> {
+        book::BookState::new(level_count(levels)?, tick_size_e6).map(Self).map_err(refused)
     }
 
     #[pyo3(signature = (bid_price_e6, bid_volume, ask_price_e6, ask_volume, /))]
@@ -196,66 +174,90 @@ impl BookState {
         bid_volume: &Bound<'_, PyAny>,
         ask_price_e6: &Bound<'_, PyAny>,
         ask_volume: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        let (bids, bid_volumes) = (self.row("bid_price_e6", bid_price_e6)?, self.row("bid_volume", bid_volume)?);
-        let (asks, ask_volumes) = (self.row("ask_price_e6", ask_price_e6)?, self.row("ask_volume", ask_volume)?);
-        let [bids, bid_volumes, asks, ask_volumes] =
-            [&bids, &bid_volumes, &asks, &ask_volumes].map(|row| &row[..self.levels]);
-        book::BookState::check(bids, bid_volumes, asks, ask_volumes).map_err(refused)?;
-        self.state.update_levels(bids, bid_volumes, asks, ask_volumes);
-        Ok(())
+    ) -> PyResult<i64> {
+        let levels = BookLevels::new([bid_price_e6, bid_volume, ask_price_e6, ask_volume])?;
+        self.0.check(levels.sides()).map_err(refused)?;
+        Ok(self.0.update(levels.sides()))
+    }
+
+    #[pyo3(signature = (bid_price_e6, bid_volume, ask_price_e6, ask_volume, *, restart=None))]
+    fn update_many<'py>(
+        &mut self,
+        py: Python<'py>,
+        bid_price_e6: &Bound<'py, PyAny>,
+        bid_volume: &Bound<'py, PyAny>,
+        ask_price_e6: &Bound<'py, PyAny>,
+        ask_volume: &Bound<'py, PyAny>,
+        restart: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Judged<'py, i64>> {
+        let columns = BookColumns::new([bid_price_e6, bid_volume, ask_price_e6, ask_volume])?;
+        let marks = optional_column::<u8>("restart", restart)?;
+        let sides = columns.sides();
+        let rows = columns.rows();
+        let (result, validity) = (output::<i64>(py, None, rows)?, output::<u8>(py, None, rows)?);
+        let (mut values, mut valid) = (result.readwrite(), validity.readwrite());
+        let (marks, into) = (marks.as_ref().map(Column::slice), values.as_slice_mut()?);
+        let valid = valid.as_slice_mut()?;
+        py.detach(|| self.0.update_many(&sides, marks, into, valid)).map_err(refused)?;
+        drop(values);
+        Ok((result, validity))
     }
 
     fn reset(&mut self) {
-        self.state.reset();
+        self.0.reset();
     }
 
     fn taint(&mut self) {
-        self.state.taint();
+        self.0.taint();
+    }
+
+    #[getter]
+    fn value(&self) -> i64 {
+        self.0.said.mid2_e6
     }
 
     #[getter]
     fn mid2_e6(&self) -> i64 {
-        self.state.reading().mid2_e6
+        self.0.said.mid2_e6
     }
 
     #[getter]
     fn spread_ticks(&self) -> f64 {
-        self.state.reading().spread_ticks
+        self.0.said.spread_ticks
     }
 
     #[getter]
     fn weighted_mid(&self) -> f64 {
-        self.state.reading().weighted_mid
+        self.0.said.weighted_mid
     }
 
     #[getter]
     fn queue_imbalance(&self) -> f64 {
-        self.state.reading().queue_imbalance
+        self.0.said.queue_imbalance
     }
 
     #[getter]
     fn depth_imbalance(&self) -> f64 {
-        self.state.reading().depth_imbalance
+        self.0.said.depth_imbalance
     }
 
     #[getter]
     fn depth_ratio(&self) -> f64 {
-        self.state.reading().depth_ratio
+        self.0.said.depth_ratio
     }
 
     #[getter]
     fn book_slope(&self) -> f64 {
-        self.state.reading().book_slope
+        self.0.said.book_slope
     }
 
     #[getter]
     fn flags(&self) -> u8 {
-        self.state.reading().flags
+        self.0.said.flags
     }
 
     #[getter]
     fn validity(&self) -> u8 {
-        self.state.validity() as u8
+        self.0.validity() as u8
     }
 }

@@ -19,7 +19,7 @@ mod levels;
 mod log;
 mod publisher;
 mod queue_position;
-// mod signal_set;
+mod signal_set;
 mod simulate;
 mod stamp;
 mod toxicity;
@@ -45,7 +45,7 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     integrated::register(module)?;
     kalman::register(module)?;
     queue_position::register(module)?;
-    // signal_set::register(module)?;
+    signal_set::register(module)?;
     toxicity::register(module)?;
     windows::register(module)?;
     Ok(())

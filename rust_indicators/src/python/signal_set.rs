@@ -30,7 +30,7 @@ impl SignalSet {
     fn new(
         tick_size_e6: i64,
         window_ns: i64,
-        warm_up_windows: i64,
+        warm_up_windows: u64,
         vpin_bucket_volume: i64,
         vpin_buckets: i64,
         impact_windows: i64,
@@ -61,7 +61,7 @@ impl SignalSet {
         code: &str,
         tick_size_e6: i64,
         window_ns: i64,
-        warm_up_windows: i64,
+        warm_up_windows: u64,
         vpin_bucket_volume: i64,
         vpin_buckets: i64,
         impact_windows: i64,

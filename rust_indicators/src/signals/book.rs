@@ -1,472 +1,315 @@
-//! What one book says: mid, spread, weighted mid, imbalance, depth, slope. Not what changed since the book before.
-use super::flow::{Sides, check_volume};
-use super::{Arming, EMPTY_PRICE_E6, Refused, Validity, same_rows};
-use crate::for_wide_vectors;
+//! What one book says: mid, spread, imbalance, depth, and what is wrong with it. Not what changed since the book before,
+//! and not the micro-price, which is fitted: `micro_price.rs`.
+use super::flow::{
+    LEVELS, LEVELS_MAX, SIDES, Sides, check_level_rows, check_level_volumes, check_marks, check_volume, level_count,
+};
+use super::{Arming, EMPTY_PRICE_E6, Refused, Validity, restart, same_rows};
 
-/// Levels a side may have; `LEVEL_NAMES` names them.
-pub const LEVELS_MAX: usize = 10;
-/// Largest price either way: four of them still fit 64 bits.
-pub const PRICE_E6_MAX: i64 = 1 << 60;
+/// Largest magnitude of a price here: sums and distances of prices stay within 2⁶³.
+pub const PRICE_MAX_E6: i64 = 1 << 60;
 
-/// What is unusual about a book. `BookFlag` in `rust_indicators/validity.py` is the twin.
+/// What a book lacks, or shows that it should not. `BookFlag` of `rust_indicators/validity.py` is the twin.
 pub mod flag {
     pub const NO_BID: u8 = 1;
     pub const NO_ASK: u8 = 2;
+    /// Bid and ask stand at one price.
     pub const LOCKED: u8 = 4;
+    /// The bid stands above the ask.
     pub const CROSSED: u8 = 8;
 }
 
-macro_rules! level_names {
-    ($name:literal) => {
-        [
-            concat!($name, "[0]"),
-            concat!($name, "[1]"),
-            concat!($name, "[2]"),
-            concat!($name, "[3]"),
-            concat!($name, "[4]"),
-            concat!($name, "[5]"),
-            concat!($name, "[6]"),
-            concat!($name, "[7]"),
-            concat!($name, "[8]"),
-            concat!($name, "[9]"),
-        ]
-    };
-}
-
-const BID_PRICES: [&str; LEVELS_MAX] = level_names!("bid_price_e6");
-const BID_VOLUMES: [&str; LEVELS_MAX] = level_names!("bid_volume");
-const ASK_PRICES: [&str; LEVELS_MAX] = level_names!("ask_price_e6");
-const ASK_VOLUMES: [&str; LEVELS_MAX] = level_names!("ask_volume");
-
 /// Why a price cannot be one.
 pub fn check_price(argument: &'static str, price_e6: i64) -> Result<(), Refused> {
-    if price_e6 == EMPTY_PRICE_E6 || (-PRICE_E6_MAX..=PRICE_E6_MAX).contains(&price_e6) {
+    if price_e6 == EMPTY_PRICE_E6 || (-PRICE_MAX_E6..=PRICE_MAX_E6).contains(&price_e6) {
         return Ok(());
     }
     Err(Refused::new(argument, format!("{price_e6} is not within ±2⁶⁰")))
 }
 
-pub fn check_tick_size(tick_size_e6: i64) -> Result<i64, Refused> {
-    if (1..=PRICE_E6_MAX).contains(&tick_size_e6) {
+fn check_prices(argument: &'static str, prices: &[i64]) -> Result<(), Refused> {
+    prices.iter().enumerate().try_for_each(|(row, price)| {
+        check_price(argument, *price)
+            .map_err(|refused| Refused::new(argument, format!("row {row}: {}", refused.reason)))
+    })
+}
+
+/// Refuses a tick size that is not above 0.
+pub fn check_tick(tick_size_e6: i64) -> Result<i64, Refused> {
+    if tick_size_e6 > 0 {
         return Ok(tick_size_e6);
     }
-    Err(Refused::new("tick_size_e6", format!("{tick_size_e6} is not within 1 … 2⁶⁰")))
+    Err(Refused::new("tick_size_e6", format!("{tick_size_e6} is not above 0")))
 }
 
-fn at_row(row: usize, refused: Refused) -> Refused {
-    Refused::new(refused.argument, format!("row {row}: {}", refused.reason))
-}
-
-/// Refuses a column with a price beyond ±2⁶⁰.
-pub fn check_prices(argument: &'static str, prices_e6: &[i64]) -> Result<(), Refused> {
-    if sound_prices(prices_e6) {
-        return Ok(());
-    }
-    let each = |(row, price): (usize, &i64)| check_price(argument, *price).map_err(|refused| at_row(row, refused));
-    prices_e6.iter().enumerate().try_for_each(each)
-}
-
-/// Refuses a column with a volume outside 0 … 2⁴⁰.
-fn check_volumes(argument: &'static str, volumes: &[i64]) -> Result<(), Refused> {
-    let each =
-        |(row, volume): (usize, &i64)| check_volume(argument, 0, *volume).map_err(|refused| at_row(row, refused));
-    volumes.iter().enumerate().try_for_each(each)
-}
-
-#[inline(always)]
-fn sound_prices_body(prices_e6: &[i64]) -> bool {
-    let mut unsound = false;
-    for price in prices_e6 {
-        unsound |= (*price > PRICE_E6_MAX) | ((*price < -PRICE_E6_MAX) & (*price != EMPTY_PRICE_E6));
-    }
-    !unsound
-}
-
-for_wide_vectors! {
-    fn sound_prices = sound_prices_body, (prices_e6: &[i64]) -> bool
-}
-
-/// Checks two best prices and where the results go.
-fn check_touch(bid_price_e6: &[i64], ask_price_e6: &[i64], out: usize) -> Result<(), Refused> {
-    same_rows(&[("bid_price_e6", bid_price_e6.len()), ("ask_price_e6", ask_price_e6.len()), ("out", out)])?;
-    check_prices("bid_price_e6", bid_price_e6)?;
-    check_prices("ask_price_e6", ask_price_e6)
-}
-
-/// Checks best levels, prices too.
-pub fn check_sides(sides: &Sides<'_>) -> Result<usize, Refused> {
-    let rows = sides.check()?;
-    check_prices("bid_price_e6", sides.bid_price_e6)?;
-    check_prices("ask_price_e6", sides.ask_price_e6)?;
+/// Refuses best prices that are none, or not as many of each side.
+pub fn check_touch(bid_price_e6: &[i64], ask_price_e6: &[i64]) -> Result<usize, Refused> {
+    let rows = same_rows(&[(SIDES[0], bid_price_e6.len()), (SIDES[2], ask_price_e6.len())])?;
+    check_prices(SIDES[0], bid_price_e6)?;
+    check_prices(SIDES[2], ask_price_e6)?;
     Ok(rows)
 }
 
-// One row
-
-/// Twice the mid, exactly.
-#[inline(always)]
-fn mid2(bid: i64, ask: i64) -> i64 {
-    if bid == EMPTY_PRICE_E6 || ask == EMPTY_PRICE_E6 { EMPTY_PRICE_E6 } else { bid + ask }
-}
-
-#[inline(always)]
-pub fn flags(bid: i64, ask: i64) -> u8 {
-    let (no_bid, no_ask) = (bid == EMPTY_PRICE_E6, ask == EMPTY_PRICE_E6);
-    let both = !no_bid & !no_ask;
-    u8::from(no_bid) * flag::NO_BID
-        + u8::from(no_ask) * flag::NO_ASK
-        + u8::from(both & (bid == ask)) * flag::LOCKED
-        + u8::from(both & (bid > ask)) * flag::CROSSED
-}
-
-/// a / b, NaN for 0 / 0 and for every other division by 0.
-#[inline(always)]
-fn quotient(a: f64, b: f64) -> f64 {
-    if b == 0.0 { f64::NAN } else { a / b }
-}
-
-#[inline(always)]
-fn spread(bid: i64, ask: i64, tick: f64) -> f64 {
-    if mid2(bid, ask) == EMPTY_PRICE_E6 { f64::NAN } else { (ask - bid) as f64 / tick }
-}
-
-/// From the bid, the share of the spread that the bid has of the volume: never outside of the two.
-#[inline(always)]
-pub fn weighted(bid: i64, bid_volume: i64, ask: i64, ask_volume: i64) -> f64 {
-    if mid2(bid, ask) == EMPTY_PRICE_E6 {
-        return f64::NAN;
+/// Refuses columns that are not books, a row each: the number of rows.
+pub fn check_books(book: &[Sides<'_>]) -> Result<usize, Refused> {
+    let rows = check_level_rows(book)?;
+    check_level_volumes(book)?;
+    for (names, level) in LEVELS.into_iter().zip(book) {
+        check_prices(names[0], level.bid_price_e6)?;
+        check_prices(names[2], level.ask_price_e6)?;
     }
-    bid as f64 + quotient(bid_volume as f64, (bid_volume + ask_volume) as f64) * (ask - bid) as f64
+    Ok(rows)
 }
 
-#[inline(always)]
-fn imbalance(bid_depth: i64, ask_depth: i64) -> f64 {
-    quotient((bid_depth - ask_depth) as f64, (bid_depth + ask_depth) as f64)
-}
-
-/// Lots per half unit of price that one side gains with distance: Σ d·V / Σ d², d twice the distance to the mid; NaN
-/// where a level is not beyond the mid.
-#[inline(always)]
-fn side_slope(levels: impl Iterator<Item = (i64, i64)>, sign: i64, mid2_e6: i64) -> f64 {
-    let (mut depth, mut inner, mut square, mut beyond) = (0_i64, 0.0_f64, 0.0_f64, true);
-    for (price, volume) in levels {
-        if price != EMPTY_PRICE_E6 {
-            let distance = (sign * (2 * price - mid2_e6)) as f64;
-            depth += volume;
-            inner += distance * depth as f64;
-            square += distance * distance;
-            beyond &= distance > 0.0;
+/// Refuses volumes of levels that are none; (argument and level, column).
+pub fn check_volumes(columns: &[(&'static str, &[i64])]) -> Result<usize, Refused> {
+    let lengths: Vec<_> = columns.iter().map(|(name, column)| (*name, column.len())).collect();
+    let rows = same_rows(&lengths)?;
+    for (name, column) in columns {
+        for (row, volume) in column.iter().enumerate() {
+            check_volume(name, 0, *volume)
+                .map_err(|refused| Refused::new(name, format!("row {row}: {}", refused.reason)))?;
         }
     }
-    if beyond { inner / square } else { f64::NAN }
+    Ok(rows)
 }
 
-/// Mean slope of both sides, lots per tick.
-#[inline(always)]
-fn slope(
-    bids: impl Iterator<Item = (i64, i64)>,
-    asks: impl Iterator<Item = (i64, i64)>,
-    mid2_e6: i64,
-    tick: f64,
-) -> f64 {
-    if mid2_e6 == EMPTY_PRICE_E6 {
-        return f64::NAN;
-    }
-    (side_slope(bids, -1, mid2_e6) + side_slope(asks, 1, mid2_e6)) * tick
-}
-
-// Columns
-
-#[inline(always)]
-fn fill_mid2_body(bid: &[i64], ask: &[i64], out: &mut [i64]) {
-    for ((bid, ask), value) in bid.iter().zip(ask).zip(out) {
-        let sum = bid.wrapping_add(*ask);
-        *value = if (*bid == EMPTY_PRICE_E6) | (*ask == EMPTY_PRICE_E6) { EMPTY_PRICE_E6 } else { sum };
-    }
-}
-
-for_wide_vectors! {
-    fn fill_mid2 = fill_mid2_body, (bid: &[i64], ask: &[i64], out: &mut [i64])
+/// `bid_volume[2]` and `ask_volume[2]`, for `check_volumes`.
+pub fn volume_names(level: usize) -> (&'static str, &'static str) {
+    (LEVELS[level][1], LEVELS[level][3])
 }
 
 #[inline(always)]
-fn fill_flags_body(bid: &[i64], ask: &[i64], out: &mut [u8]) {
-    for ((bid, ask), value) in bid.iter().zip(ask).zip(out) {
-        *value = flags(*bid, *ask);
-    }
+fn two_sided(bid_price_e6: i64, ask_price_e6: i64) -> bool {
+    bid_price_e6 != EMPTY_PRICE_E6 && ask_price_e6 != EMPTY_PRICE_E6
 }
 
-for_wide_vectors! {
-    fn fill_flags = fill_flags_body, (bid: &[i64], ask: &[i64], out: &mut [u8])
-}
-
-/// Bid + ask; `EMPTY_PRICE_E6` where a side is empty.
-pub fn mid2_e6(bid_price_e6: &[i64], ask_price_e6: &[i64], out: &mut [i64]) -> Result<(), Refused> {
-    check_touch(bid_price_e6, ask_price_e6, out.len())?;
-    fill_mid2(bid_price_e6, ask_price_e6, out);
-    Ok(())
-}
-
-/// Which sides are empty, and whether the book is locked or crossed: bits of `flag`.
-pub fn book_flags(bid_price_e6: &[i64], ask_price_e6: &[i64], out: &mut [u8]) -> Result<(), Refused> {
-    check_touch(bid_price_e6, ask_price_e6, out.len())?;
-    fill_flags(bid_price_e6, ask_price_e6, out);
-    Ok(())
+/// Twice the mid, exactly; `EMPTY_PRICE_E6` where a side is empty.
+#[inline(always)]
+pub fn mid2_e6(bid_price_e6: i64, ask_price_e6: i64) -> i64 {
+    if two_sided(bid_price_e6, ask_price_e6) { bid_price_e6 + ask_price_e6 } else { EMPTY_PRICE_E6 }
 }
 
 /// Ask − bid in ticks; NaN where a side is empty.
-pub fn spread_ticks(
-    bid_price_e6: &[i64],
-    ask_price_e6: &[i64],
-    tick_size_e6: i64,
-    out: &mut [f64],
-) -> Result<(), Refused> {
-    check_touch(bid_price_e6, ask_price_e6, out.len())?;
-    let tick = check_tick_size(tick_size_e6)? as f64;
-    for ((bid, ask), value) in bid_price_e6.iter().zip(ask_price_e6).zip(out) {
-        *value = spread(*bid, *ask, tick);
-    }
-    Ok(())
-}
-
-/// Price × 10⁶ between bid and ask, nearer to the smaller volume; NaN one-sided or without volume.
-pub fn weighted_mid(sides: Sides<'_>, out: &mut [f64]) -> Result<(), Refused> {
-    same_rows(&[("bid_price_e6", check_sides(&sides)?), ("out", out.len())])?;
-    let prices = sides.bid_price_e6.iter().zip(sides.ask_price_e6);
-    let volumes = sides.bid_volume.iter().zip(sides.ask_volume);
-    for (((bid, ask), (bid_volume, ask_volume)), value) in prices.zip(volumes).zip(out) {
-        *value = weighted(*bid, *bid_volume, *ask, *ask_volume);
-    }
-    Ok(())
-}
-
-/// Levels of both sides, best first: a column a level, a row an event.
-#[derive(Clone, Copy)]
-pub struct Levels<'a> {
-    pub bid_price_e6: &'a [&'a [i64]],
-    pub bid_volume: &'a [&'a [i64]],
-    pub ask_price_e6: &'a [&'a [i64]],
-    pub ask_volume: &'a [&'a [i64]],
-}
-
-/// As many levels each as the first, 1 … 10 of them.
-fn same_levels(arguments: &[(&'static str, usize)]) -> Result<usize, Refused> {
-    let (first, levels) = arguments[0];
-    if !(1..=LEVELS_MAX).contains(&levels) {
-        return Err(Refused::new(first, format!("has {levels} levels, not 1 … 10")));
-    }
-    match arguments.iter().find(|(_, found)| *found != levels) {
-        Some((name, found)) => Err(Refused::new(name, format!("has {found} levels, {first} has {levels}"))),
-        None => Ok(levels),
+#[inline(always)]
+pub fn spread_ticks(bid_price_e6: i64, ask_price_e6: i64, tick_size_e6: i64) -> f64 {
+    if two_sided(bid_price_e6, ask_price_e6) {
+        (ask_price_e6 - bid_price_e6) as f64 / tick_size_e6 as f64
+    } else {
+        f64::NAN
     }
 }
 
-fn named<'a>(
-    names: &'a [&'static str; LEVELS_MAX],
-    levels: &'a [&'a [i64]],
-) -> impl Iterator<Item = (&'static str, usize)> + 'a {
-    names.iter().zip(levels).map(|(name, column)| (*name, column.len()))
+/// I·ask + (1 − I)·bid, I the bid's share of the volume; price × 10⁶. NaN where a side is empty or none has volume.
+#[inline(always)]
+pub fn weighted_mid(bid_price_e6: i64, bid_volume: i64, ask_price_e6: i64, ask_volume: i64) -> f64 {
+    if !two_sided(bid_price_e6, ask_price_e6) || bid_volume + ask_volume == 0 {
+        return f64::NAN;
+    }
+    let share = bid_volume as f64 / (bid_volume + ask_volume) as f64;
+    bid_price_e6 as f64 + (ask_price_e6 - bid_price_e6) as f64 * share
 }
 
-/// Sums of volumes over the levels: into `out` what `value` makes of a bid's and an ask's.
-fn of_depths(
-    bid_volume: &[&[i64]],
-    ask_volume: &[&[i64]],
-    out: &mut [f64],
-    value: impl Fn(i64, i64) -> f64,
-) -> Result<(), Refused> {
-    same_levels(&[("bid_volume", bid_volume.len()), ("ask_volume", ask_volume.len())])?;
-    let lengths = named(&BID_VOLUMES, bid_volume).chain(named(&ASK_VOLUMES, ask_volume));
-    same_rows(&lengths.chain([("out", out.len())]).collect::<Vec<_>>())?;
-    for (names, side) in [(&BID_VOLUMES, bid_volume), (&ASK_VOLUMES, ask_volume)] {
-        names.iter().zip(side).try_for_each(|(name, column)| check_volumes(name, column))?;
+/// (Σ bid − Σ ask) / (Σ bid + Σ ask), within ±1; NaN where both are 0.
+#[inline(always)]
+pub fn queue_imbalance(bid_volume: i64, ask_volume: i64) -> f64 {
+    (bid_volume - ask_volume) as f64 / (bid_volume + ask_volume) as f64
+}
+
+/// Σ bid / Σ ask; NaN where the ask is 0.
+#[inline(always)]
+pub fn depth_ratio(bid_volume: i64, ask_volume: i64) -> f64 {
+    if ask_volume == 0 { f64::NAN } else { bid_volume as f64 / ask_volume as f64 }
+}
+
+/// Flags of `flag`.
+#[inline(always)]
+pub fn flags(bid_price_e6: i64, ask_price_e6: i64) -> u8 {
+    if two_sided(bid_price_e6, ask_price_e6) {
+        return flag::LOCKED * u8::from(bid_price_e6 == ask_price_e6)
+            + flag::CROSSED * u8::from(bid_price_e6 > ask_price_e6);
     }
-    // Column after column in pieces that stay in the nearest cache.
-    const ROWS: usize = 512;
-    let (mut bids, mut asks) = ([0_i64; ROWS], [0_i64; ROWS]);
-    for (piece, out) in out.chunks_mut(ROWS).enumerate() {
-        let rows = piece * ROWS..piece * ROWS + out.len();
-        for (sums, side) in [(&mut bids, bid_volume), (&mut asks, ask_volume)] {
-            sums.fill(0);
-            for column in side {
-                sums.iter_mut().zip(&column[rows.clone()]).for_each(|(sum, volume)| *sum += volume);
+    flag::NO_BID * u8::from(bid_price_e6 == EMPTY_PRICE_E6) + flag::NO_ASK * u8::from(ask_price_e6 == EMPTY_PRICE_E6)
+}
+
+/// Lots per tick of distance to the mid, mean of both sides; NaN where the book is one-sided or crossed, and where
+/// a side has nothing away from the mid.
+pub fn book_slope(book: Sides<'_>, tick_size_e6: i64) -> f64 {
+    let (bid, ask) = (book.bid_price_e6[0], book.ask_price_e6[0]);
+    if !two_sided(bid, ask) || bid > ask {
+        return f64::NAN;
+    }
+    let two_ticks = tick_size_e6 as f64 * 2.0;
+    let side = |prices: &[i64], volumes: &[i64]| {
+        let (mut depth, mut product, mut square) = (0, 0.0, 0.0);
+        for (price, volume) in prices.iter().zip(volumes) {
+            if *price != EMPTY_PRICE_E6 {
+                let distance = (2 * i128::from(*price) - i128::from(bid + ask)).unsigned_abs() as f64 / two_ticks;
+                depth += volume;
+                product += distance * depth as f64;
+                square += distance * distance;
             }
         }
-        for ((bid, ask), out) in bids.iter().zip(&asks).zip(out) {
-            *out = value(*bid, *ask);
-        }
+        product / square
+    };
+    (side(book.bid_price_e6, book.bid_volume) + side(book.ask_price_e6, book.ask_volume)) / 2.0
+}
+
+/// Books of columns, one at a time.
+struct Row([[i64; LEVELS_MAX]; 4], usize);
+
+impl Row {
+    fn new(levels: usize) -> Self {
+        Self([[0; LEVELS_MAX]; 4], levels)
     }
-    Ok(())
-}
 
-/// (Σ bid − Σ ask) / (Σ bid + Σ ask); NaN where there is no volume.
-pub fn queue_imbalance(bid_volume: &[&[i64]], ask_volume: &[&[i64]], out: &mut [f64]) -> Result<(), Refused> {
-    of_depths(bid_volume, ask_volume, out, imbalance)
-}
-
-/// Σ bid / Σ ask; NaN where the asks have no volume.
-pub fn depth_ratio(bid_volume: &[&[i64]], ask_volume: &[&[i64]], out: &mut [f64]) -> Result<(), Refused> {
-    of_depths(bid_volume, ask_volume, out, |bid, ask| quotient(bid as f64, ask as f64))
-}
-
-impl Levels<'_> {
-    fn check(&self) -> Result<usize, Refused> {
-        same_levels(&[
-            ("bid_price_e6", self.bid_price_e6.len()),
-            ("bid_volume", self.bid_volume.len()),
-            ("ask_price_e6", self.ask_price_e6.len()),
-            ("ask_volume", self.ask_volume.len()),
-        ])?;
-        let bids = named(&BID_PRICES, self.bid_price_e6).chain(named(&BID_VOLUMES, self.bid_volume));
-        let asks = named(&ASK_PRICES, self.ask_price_e6).chain(named(&ASK_VOLUMES, self.ask_volume));
-        let rows = same_rows(&bids.chain(asks).collect::<Vec<_>>())?;
-        for (row, level) in (0..rows).flat_map(|row| (0..self.bid_price_e6.len()).map(move |level| (row, level))) {
-            let (bid, ask) = (self.bid_price_e6[level][row], self.ask_price_e6[level][row]);
-            check_level(level, bid, self.bid_volume[level][row], ask, self.ask_volume[level][row])
-                .map_err(|refused| at_row(row, refused))?;
+    fn at(&mut self, book: &[Sides<'_>], row: usize) -> Sides<'_> {
+        for (level, sides) in book.iter().enumerate() {
+            self.0[0][level] = sides.bid_price_e6[row];
+            self.0[1][level] = sides.bid_volume[row];
+            self.0[2][level] = sides.ask_price_e6[row];
+            self.0[3][level] = sides.ask_volume[row];
         }
-        Ok(rows)
+        let [bid_price_e6, bid_volume, ask_price_e6, ask_volume] = self.0.each_ref().map(|part| &part[..self.1]);
+        Sides { bid_price_e6, bid_volume, ask_price_e6, ask_volume }
     }
 }
 
-fn check_level(level: usize, bid: i64, bid_volume: i64, ask: i64, ask_volume: i64) -> Result<(), Refused> {
-    check_price(BID_PRICES[level], bid)?;
-    check_volume(BID_VOLUMES[level], bid, bid_volume)?;
-    check_price(ASK_PRICES[level], ask)?;
-    check_volume(ASK_VOLUMES[level], ask, ask_volume)
-}
-
-/// Lots per tick that a book gains with distance from its mid; NaN one-sided, locked or crossed.
-pub fn book_slope(levels: Levels<'_>, tick_size_e6: i64, out: &mut [f64]) -> Result<(), Refused> {
-    same_rows(&[("bid_price_e6", levels.check()?), ("out", out.len())])?;
-    let tick = check_tick_size(tick_size_e6)? as f64;
+/// `book_slope` of every row of columns that passed `check_books`.
+pub fn book_slopes(book: &[Sides<'_>], tick_size_e6: i64, out: &mut [f64]) {
+    let mut books = Row::new(book.len());
     for (row, value) in out.iter_mut().enumerate() {
-        let side = |prices: &[&[i64]], volumes: &[&[i64]], level: usize| (prices[level][row], volumes[level][row]);
-        let count = levels.bid_price_e6.len();
-        let bids = (0..count).map(|level| side(levels.bid_price_e6, levels.bid_volume, level));
-        let asks = (0..count).map(|level| side(levels.ask_price_e6, levels.ask_volume, level));
-        *value = slope(bids, asks, mid2(levels.bid_price_e6[0][row], levels.ask_price_e6[0][row]), tick);
+        *value = book_slope(books.at(book, row), tick_size_e6);
     }
-    Ok(())
 }
 
-// Streaming
+/// Sums of the volumes of both sides over the levels, put through `f`, a row each. The columns passed `check_volumes`.
+pub fn of_depths(bid_volume: &[&[i64]], ask_volume: &[&[i64]], f: impl Fn(i64, i64) -> f64, out: &mut [f64]) {
+    for (row, value) in out.iter_mut().enumerate() {
+        let sum = |side: &[&[i64]]| side.iter().map(|level| level[row]).sum();
+        *value = f(sum(bid_volume), sum(ask_volume));
+    }
+}
 
-/// All that one book says.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Reading {
-    /// Bid + ask, price × 10⁶; `EMPTY_PRICE_E6` one-sided.
+/// Everything one book says, kept until the next. One book makes it warm; UNDEFINED while a side is empty.
+#[derive(Clone, Copy, Debug)]
+pub struct BookState {
+    levels: usize,
+    tick_size_e6: i64,
+    arming: Arming,
+    validity: Validity,
+    pub said: Said,
+}
+
+/// What a book says.
+#[derive(Clone, Copy, Debug)]
+pub struct Said {
     pub mid2_e6: i64,
     pub spread_ticks: f64,
-    /// Price × 10⁶.
     pub weighted_mid: f64,
     /// Of the best level.
     pub queue_imbalance: f64,
     /// Of all levels.
     pub depth_imbalance: f64,
     pub depth_ratio: f64,
-    /// Lots per tick.
     pub book_slope: f64,
-    /// Bits of `flag`.
     pub flags: u8,
 }
 
-impl Reading {
-    const OF_NO_BOOK: Self = Self {
-        mid2_e6: EMPTY_PRICE_E6,
-        spread_ticks: f64::NAN,
-        weighted_mid: f64::NAN,
-        queue_imbalance: f64::NAN,
-        depth_imbalance: f64::NAN,
-        depth_ratio: f64::NAN,
-        book_slope: f64::NAN,
-        flags: flag::NO_BID | flag::NO_ASK,
-    };
-}
-
-/// Streaming: the last book's reading, and whether it says what a two-sided book says.
-#[derive(Clone, Copy, Debug)]
-pub struct BookState {
-    tick: f64,
-    reading: Reading,
-    arming: Arming,
-    validity: Validity,
-}
+const NOTHING: Said = Said {
+    mid2_e6: 0,
+    spread_ticks: f64::NAN,
+    weighted_mid: f64::NAN,
+    queue_imbalance: f64::NAN,
+    depth_imbalance: f64::NAN,
+    depth_ratio: f64::NAN,
+    book_slope: f64::NAN,
+    flags: 0,
+};
 
 impl BookState {
-    pub fn new(tick_size_e6: i64) -> Result<Self, Refused> {
-        Ok(Self::fresh(check_tick_size(tick_size_e6)? as f64, Arming::default(), Validity::WarmingUp))
+    pub fn new(levels: usize, tick_size_e6: i64) -> Result<Self, Refused> {
+        let (levels, tick_size_e6) = (level_count("levels", levels)?, check_tick(tick_size_e6)?);
+        Ok(Self { levels, tick_size_e6, arming: Arming::default(), validity: Validity::WarmingUp, said: NOTHING })
     }
 
-    fn fresh(tick: f64, arming: Arming, validity: Validity) -> Self {
-        Self { tick, reading: Reading::OF_NO_BOOK, arming, validity }
+    /// A book that can be one, and whose prices can be added.
+    pub fn check(&self, book: Sides<'_>) -> Result<(), Refused> {
+        book.check_book(self.levels)?;
+        for (level, names) in LEVELS.iter().enumerate().take(self.levels) {
+            check_price(names[0], book.bid_price_e6[level])?;
+            check_price(names[2], book.ask_price_e6[level])?;
+        }
+        Ok(())
     }
 
-    /// Why these levels are no book: slices of the same length, 1 … 10.
-    pub fn check(
-        bid_price_e6: &[i64],
-        bid_volume: &[i64],
-        ask_price_e6: &[i64],
-        ask_volume: &[i64],
-    ) -> Result<(), Refused> {
-        let levels = same_levels(&[
-            ("bid_price_e6", bid_price_e6.len()),
-            ("bid_volume", bid_volume.len()),
-            ("ask_price_e6", ask_price_e6.len()),
-            ("ask_volume", ask_volume.len()),
-        ])?;
-        (0..levels)
-            .try_for_each(|at| check_level(at, bid_price_e6[at], bid_volume[at], ask_price_e6[at], ask_volume[at]))
-    }
-
-    /// What a book of so many levels says. It must have passed `check`.
-    pub fn update<const LEVELS: usize>(
-        &mut self,
-        bid_price_e6: &[i64; LEVELS],
-        bid_volume: &[i64; LEVELS],
-        ask_price_e6: &[i64; LEVELS],
-        ask_volume: &[i64; LEVELS],
-    ) -> &Reading {
-        self.update_levels(bid_price_e6, bid_volume, ask_price_e6, ask_volume)
-    }
-
-    /// `update` where the number of levels is known only now.
-    #[inline(always)]
-    pub fn update_levels(
-        &mut self,
-        bid_price_e6: &[i64],
-        bid_volume: &[i64],
-        ask_price_e6: &[i64],
-        ask_volume: &[i64],
-    ) -> &Reading {
-        let (bid, ask, mid2_e6) = (bid_price_e6[0], ask_price_e6[0], mid2(bid_price_e6[0], ask_price_e6[0]));
-        let (bid_depth, ask_depth) = (bid_volume.iter().sum::<i64>(), ask_volume.iter().sum::<i64>());
-        let bids = bid_price_e6.iter().copied().zip(bid_volume.iter().copied());
-        let asks = ask_price_e6.iter().copied().zip(ask_volume.iter().copied());
-        self.reading = Reading {
-            mid2_e6,
-            spread_ticks: spread(bid, ask, self.tick),
-            weighted_mid: weighted(bid, bid_volume[0], ask, ask_volume[0]),
-            queue_imbalance: imbalance(bid_volume[0], ask_volume[0]),
-            depth_imbalance: imbalance(bid_depth, ask_depth),
-            depth_ratio: quotient(bid_depth as f64, ask_depth as f64),
-            book_slope: slope(bids, asks, mid2_e6, self.tick),
+    /// The book passed `check`. Returns twice the mid.
+    pub fn update(&mut self, book: Sides<'_>) -> i64 {
+        let best = book.row(0);
+        let (bid, ask) = (best.bid_price_e6, best.ask_price_e6);
+        let sum = |side: &[i64]| side.iter().take(self.levels).sum();
+        let (bids, asks) = (sum(book.bid_volume), sum(book.ask_volume));
+        self.said = Said {
+            mid2_e6: mid2_e6(bid, ask),
+            spread_ticks: spread_ticks(bid, ask, self.tick_size_e6),
+            weighted_mid: weighted_mid(bid, best.bid_volume, ask, best.ask_volume),
+            queue_imbalance: queue_imbalance(best.bid_volume, best.ask_volume),
+            depth_imbalance: queue_imbalance(bids, asks),
+            depth_ratio: depth_ratio(bids, asks),
+            book_slope: book_slope(book.part(0..self.levels), self.tick_size_e6),
             flags: flags(bid, ask),
         };
-        self.validity = self.arming.validity(true, !self.reading.weighted_mid.is_nan());
-        &self.reading
+        self.validity = self.arming.validity(true, two_sided(bid, ask));
+        self.said.mid2_e6
+    }
+
+    /// `update` for every row: twice the mid of each. Nothing has changed when it refuses.
+    pub fn update_many(
+        &mut self,
+        book: &[Sides<'_>],
+        marks: Option<&[u8]>,
+        out: &mut [i64],
+        validity: &mut [u8],
+    ) -> Result<(), Refused> {
+        let rows = check_books(book)?;
+        if book.len() != self.levels {
+            return Err(Refused::new(SIDES[0], format!("has {} levels, not {}", book.len(), self.levels)));
+        }
+        check_marks((LEVELS[0][0], rows), marks)?;
+        same_rows(&[(LEVELS[0][0], rows), ("out", out.len()), ("validity", validity.len())])?;
+        let mut books = Row::new(book.len());
+        for row in 0..rows {
+            match marks.map_or(restart::NONE, |marks| marks[row]) {
+                restart::RESET => self.reset(),
+                restart::TAINT => self.taint(),
+                _ => {}
+            }
+            out[row] = self.update(books.at(book, row));
+            validity[row] = self.validity as u8;
+        }
+        Ok(())
+    }
+
+    /// `update` from the five levels of an event.
+    pub fn update_five(
+        &mut self,
+        bid_price_e6: &[i64; 5],
+        bid_volume: &[i64; 5],
+        ask_price_e6: &[i64; 5],
+        ask_volume: &[i64; 5],
+    ) -> i64 {
+        self.update(Sides { bid_price_e6, bid_volume, ask_price_e6, ask_volume })
     }
 
     pub fn reset(&mut self) {
-        *self = Self::fresh(self.tick, Arming::default(), Validity::WarmingUp);
+        (self.arming, self.validity, self.said) = (Arming::default(), Validity::WarmingUp, NOTHING);
     }
 
     pub fn taint(&mut self) {
-        *self = Self::fresh(self.tick, Arming::AFTER_GAP, Validity::Tainted);
+        (self.arming, self.validity, self.said) = (Arming::AFTER_GAP, Validity::Tainted, NOTHING);
     }
 
-    pub fn reading(&self) -> &Reading {
-        &self.reading
+    pub fn levels(&self) -> usize {
+        self.levels
     }
 
     pub fn validity(&self) -> Validity {

@@ -53,9 +53,9 @@ fn rotate(rest: &mut Matrix, axes: &mut Matrix, p: usize, q: usize, levels: usiz
     let tangent = theta.signum() / (theta.abs() + theta.hypot(1.0));
     let cosine = 1.0 / tangent.hypot(1.0);
     let sine = tangent * cosine;
-    for k in 0..levels {
-        let (one, other) = (rest[k][p], rest[k][q]);
-        (rest[k][p], rest[k][q]) = (cosine * one - sine * other, sine * one + cosine * other);
+    for row in rest.iter_mut().take(levels) {
+        let (one, other) = (row[p], row[q]);
+        (row[p], row[q]) = (cosine * one - sine * other, sine * one + cosine * other);
     }
     for k in 0..levels {
         let (one, other) = (rest[p][k], rest[q][k]);

@@ -7,12 +7,13 @@ use std::hash::BuildHasherDefault;
 use super::admission::{Admission, Admitted};
 use super::book::BookState;
 use super::flow::{Mlofi, Sides, signed_volume};
-use super::hawkes::BivariateHawkes;
+use super::hawkes_bivariate::{BivariateHawkes, Matrix, Pair};
+use super::integrated::IntegratedOfi;
 use super::impact::{Amihud, KyleLambda, Roll};
 use super::kalman::LocalLevel;
 use super::micro_price::{MicroPrice, Table};
 use super::toxicity::Vpin;
-use super::windows::IntegratedOfi;
+use super::windows::normalised;
 use super::{Arming, EMPTY_PRICE_E6, Refused, Validity};
 use crate::continuity::{KeyHasher, code_words, is_futures};
 use crate::record::{ABSENT_U32, BookBody, CODE_BYTES, Header, LEVELS, Record, TradeBody, kind};
@@ -76,7 +77,7 @@ pub struct Parameters {
     /// Windows of flow, impact and trade imbalance: (edge − window, edge], edges at multiples of it since the epoch.
     pub window_ns: i64,
     /// Windows before the weights of integrated OFI are used.
-    pub warm_up_windows: i64,
+    pub warm_up_windows: u64,
     pub vpin_bucket_volume: i64,
     pub vpin_buckets: i64,
     /// Windows that Kyle's λ and Amihud look back on.
@@ -86,7 +87,7 @@ pub struct Parameters {
     /// Variance that the fair price gathers in a second, (price × 10⁶)² / s.
     pub fair_price_q: f64,
     /// Buyers, sellers: (mu, alpha, beta) of `BivariateHawkes`; without them the intensities are UNDEFINED.
-    pub hawkes: Option<HawkesParameters>,
+    pub hawkes: Option<(Pair, Matrix, Matrix)>,
     /// Without it the micro-price is UNDEFINED.
     pub micro_price: Option<Table>,
 }
@@ -137,7 +138,7 @@ struct Window {
     flow: [i64; LEVELS],
     /// Σ over books and levels of both volumes, and how many books.
     depth: i64,
-    books: i64,
+    books: u64,
     signed_volume: i64,
     value_e6: i64,
     /// Twice the mid at the window's beginning.
@@ -179,7 +180,7 @@ impl Instrument {
             admission: Admission::new(futures),
             window_ns: parameters.window_ns,
             tick_size_e6,
-            book: BookState::new(tick_size_e6)?,
+            book: BookState::new(LEVELS, tick_size_e6)?,
             mlofi: Mlofi::new(LEVELS)?,
             window: Window::default(),
             integrated: IntegratedOfi::new(LEVELS, parameters.warm_up_windows)?,
@@ -262,7 +263,8 @@ impl Instrument {
         if !window.whole {
             return;
         }
-        self.integrated.update(&normalised(&window));
+        let of_depth = |flow| normalised(i128::from(flow), i128::from(window.depth), window.books, LEVELS);
+        self.integrated.update(&window.flow.map(of_depth));
         self.reading.set(Signal::OfiIntegrated, self.integrated.value(), self.integrated.validity());
         if let (Some(begin), Some(end)) = (window.begin_mid2_e6, self.mid2_e6) {
             // Twice the mid keeps the half tick an integer; the slope is of the mid.
@@ -297,12 +299,10 @@ impl Instrument {
     }
 
     fn show_book(&mut self, sides: Sides<'_>, exchange_ns: i64) {
-        let array = |side: &[i64]| -> [i64; LEVELS] { side.try_into().expect("five levels") };
-        let (bid, bid_volume) = (array(sides.bid_price_e6), array(sides.bid_volume));
-        let (ask, ask_volume) = (array(sides.ask_price_e6), array(sides.ask_volume));
-        let found = *self.book.update(&bid, &bid_volume, &ask, &ask_volume);
+        self.book.update(sides);
+        let (best, found) = (sides.row(0), self.book.said);
         self.mid2_e6 = (found.mid2_e6 != EMPTY_PRICE_E6).then_some(found.mid2_e6);
-        let micro = self.micro.as_mut().map_or(f64::NAN, |micro| micro.update(sides.row(0)));
+        let micro = self.micro.as_mut().map_or(f64::NAN, |micro| micro.update(best));
         for (signal, value) in [
             (Signal::Mid, self.mid2_e6.map_or(f64::NAN, |twice| twice as f64 / 2.0)),
             (Signal::SpreadTicks, found.spread_ticks),
@@ -317,7 +317,7 @@ impl Instrument {
         }
         if let Some(twice) = self.mid2_e6 {
             // Half the spread as deviation of an observation, half a tick where the book is locked or crossed.
-            let half = (ask[0] - bid[0]).max(self.tick_size_e6) as f64 / 2.0;
+            let half = (best.ask_price_e6 - best.bid_price_e6).max(self.tick_size_e6) as f64 / 2.0;
             self.fair.update(exchange_ns, twice as f64 / 2.0, half * half);
             self.reading.set(Signal::FairPrice, self.fair.value(), self.fair.validity());
         }
@@ -347,15 +347,6 @@ fn levels(price_e6: [i64; LEVELS], volume: [u32; LEVELS]) -> ([i64; LEVELS], [i6
     let prices = std::array::from_fn(|level| if there(level) { price_e6[level] } else { EMPTY_PRICE_E6 });
     let known = |level: usize| there(level) && volume[level] != ABSENT_U32;
     (prices, std::array::from_fn(|level| if known(level) { i64::from(volume[level]) } else { 0 }))
-}
-
-/// OFI of each level over the mean depth of a level; 0 where there was no book.
-fn normalised(window: &Window) -> [f64; LEVELS] {
-    if window.depth == 0 {
-        return [0.0; LEVELS];
-    }
-    let mean_depth = window.depth as f64 / (2 * LEVELS as i64 * window.books) as f64;
-    window.flow.map(|flow| flow as f64 / mean_depth)
 }
 
 /// Every signal of every instrument.

@@ -48,7 +48,7 @@ pub fn sample_last(exchange_ns: &[i64], edges_ns: &[i64], out: &mut [i64]) -> Re
 
 /// Σ e of a level / Q, Q the mean of (bid + ask)/2 over events and levels. `depth`: Σ (bid + ask) over both.
 /// 0 without an event; NaN where nothing was quoted.
-fn normalised(sum: i128, depth: i128, events: u64, levels: usize) -> f64 {
+pub fn normalised(sum: i128, depth: i128, events: u64, levels: usize) -> f64 {
     match (events, depth) {
         (0, _) => 0.0,
         (_, 0) => f64::NAN,
