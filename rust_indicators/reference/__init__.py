@@ -13,5 +13,6 @@ from rust_indicators.reference.impact import *
 from rust_indicators.reference.integrated import *
 from rust_indicators.reference.kalman import *
 from rust_indicators.reference.queue_position import *
+from rust_indicators.reference.signal_set import *
 from rust_indicators.reference.toxicity import *
 from rust_indicators.reference.windows import *

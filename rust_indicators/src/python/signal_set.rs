@@ -49,7 +49,7 @@ impl SignalSet {
             roll_trades,
             fair_price_q,
             hawkes,
-            micro_price: micro_price.map(table).transpose()?,
+            micro_price: micro_price.map(|_| crate::signals::micro_price::Table),
         };
         Ok(Self(signal_set::SignalSet::new(parameters).map_err(refused)?))
     }
@@ -80,7 +80,7 @@ impl SignalSet {
             roll_trades,
             fair_price_q,
             hawkes,
-            micro_price: micro_price.map(table).transpose()?,
+            micro_price: micro_price.map(|_| crate::signals::micro_price::Table),
         };
         let code = code_bytes(code).ok_or_else(|| PyValueError::new_err("code: more than 16 bytes, or not ASCII"))?;
         self.0.add(code, parameters).map_err(refused)

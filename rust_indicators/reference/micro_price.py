@@ -1,0 +1,4 @@
+"""T."""
+__all__: list[str] = []
+class MicroPrice:
+    def __init__(self, *a): pass
