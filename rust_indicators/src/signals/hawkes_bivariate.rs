@@ -164,6 +164,16 @@ pub fn distinct_marked_stamps(exchange_ns: &[i64], mark: &[u8]) -> Result<(Vec<i
 /// Decays between the events of a block: `[i][j][row]`.
 pub type Decays = [[[f64; BLOCK]; 2]; 2];
 
+/// Fills in what is left between neighbours; one row fewer than stamps.
+#[inline(always)]
+fn remainders(rates: &Rates, stamps: &[i64], left: &mut Decays) {
+    for (left, beta) in left.as_flattened_mut().iter_mut().zip(rates.beta.as_flattened()) {
+        for (left, elapsed) in left.iter_mut().zip(gaps_ns(stamps)) {
+            *left = decay(-(beta * NS * elapsed as f64)).0;
+        }
+    }
+}
+
 /// Fills in what is left and what is gone between neighbours; one row fewer than stamps.
 #[inline(always)]
 pub fn decays(rates: &Rates, stamps: &[i64], left: &mut Decays, gone: &mut Decays) {
@@ -185,12 +195,12 @@ pub fn row_of(decays: &Decays, row: usize) -> Matrix {
 #[inline(always)]
 fn intensities_body(rates: &Rates, begin: Excitations, events: Events<'_>, out: [&mut [f64]; 2]) -> Excitations {
     let mut excitations = begin;
-    let (mut left, mut gone) = ([[[0.0; BLOCK]; 2]; 2], [[[0.0; BLOCK]; 2]; 2]);
+    let mut left: Decays = [[[0.0; BLOCK]; 2]; 2];
     let [first, second] = out;
     for (block, (first, second)) in first.chunks_mut(BLOCK).zip(second.chunks_mut(BLOCK)).enumerate() {
         let stamps = block_of(events.exchange_ns, block);
         let kinds = &events.mark[block * BLOCK + 1..][..first.len()];
-        decays(rates, stamps, &mut left, &mut gone);
+        remainders(rates, stamps, &mut left);
         for row in 0..first.len() {
             excitations.wait(&row_of(&left, row), stamps[row + 1] != stamps[row]);
             excitations.event(kinds[row]);
