@@ -1,7 +1,7 @@
 //! Intensities of two kinds of events, buys and sells say, that excite themselves and each other. Not the fit.
 //! Bacry, Mastromatteo & Muzy (2015), Market Microstructure and Liquidity 1(1) 1550005.
 use super::exponential::decay;
-use super::hawkes::{BLOCK, NS, block_of, elapsed_ns, memory_ns, rate, rate_or_none};
+use super::hawkes::{BLOCK, NS, block_of, elapsed_ns, gaps_ns, memory_ns, rate, rate_or_none};
 use super::{Refused, Validity, pieces, restart, restarts, same_rows, sorted};
 use crate::for_wide_vectors;
 
@@ -164,16 +164,24 @@ pub fn distinct_marked_stamps(exchange_ns: &[i64], mark: &[u8]) -> Result<(Vec<i
 /// Decays between the events of a block: `[i][j][row]`.
 pub type Decays = [[[f64; BLOCK]; 2]; 2];
 
+/// Fills in what is left between neighbours; one row fewer than stamps.
+#[inline(always)]
+fn remainders(rates: &Rates, stamps: &[i64], left: &mut Decays) {
+    for (left, beta) in left.as_flattened_mut().iter_mut().zip(rates.beta.as_flattened()) {
+        for (left, elapsed) in left.iter_mut().zip(gaps_ns(stamps)) {
+            *left = decay(-(beta * NS * elapsed as f64)).0;
+        }
+    }
+}
+
 /// Fills in what is left and what is gone between neighbours; one row fewer than stamps.
 #[inline(always)]
 pub fn decays(rates: &Rates, stamps: &[i64], left: &mut Decays, gone: &mut Decays) {
-    let rows = stamps.len() - 1;
     for i in 0..2 {
         for j in 0..2 {
-            let (left, gone) = (&mut left[i][j][..rows], &mut gone[i][j][..rows]);
-            for row in 0..rows {
-                let elapsed = elapsed_ns(stamps[row], stamps[row + 1]) as f64;
-                (left[row], gone[row]) = decay(-(rates.beta[i][j] * NS * elapsed));
+            let rows = left[i][j].iter_mut().zip(&mut gone[i][j]);
+            for ((left, gone), elapsed) in rows.zip(gaps_ns(stamps)) {
+                (*left, *gone) = decay(-(rates.beta[i][j] * NS * elapsed as f64));
             }
         }
     }
@@ -187,12 +195,12 @@ pub fn row_of(decays: &Decays, row: usize) -> Matrix {
 #[inline(always)]
 fn intensities_body(rates: &Rates, begin: Excitations, events: Events<'_>, out: [&mut [f64]; 2]) -> Excitations {
     let mut excitations = begin;
-    let (mut left, mut gone) = ([[[0.0; BLOCK]; 2]; 2], [[[0.0; BLOCK]; 2]; 2]);
+    let mut left: Decays = [[[0.0; BLOCK]; 2]; 2];
     let [first, second] = out;
     for (block, (first, second)) in first.chunks_mut(BLOCK).zip(second.chunks_mut(BLOCK)).enumerate() {
         let stamps = block_of(events.exchange_ns, block);
         let kinds = &events.mark[block * BLOCK + 1..][..first.len()];
-        decays(rates, stamps, &mut left, &mut gone);
+        remainders(rates, stamps, &mut left);
         for row in 0..first.len() {
             excitations.wait(&row_of(&left, row), stamps[row + 1] != stamps[row]);
             excitations.event(kinds[row]);
@@ -367,5 +375,23 @@ impl BivariateHawkes {
 
     pub fn validity(&self) -> Validity {
         self.validity
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_that_goes_back_came_at_the_last_stamp() {
+        let rates = || BivariateHawkes::new([1.0, 2.0], [[3.0, 1.0], [2.0, 4.0]], [[9.0, 5.0], [6.0, 7.0]]).unwrap();
+        let (mut clamped, mut sorted) = (rates(), rates());
+        let late = [(5, 0), (9, 0), (7, 1), (8, 0), (6, 1), (30, 1)];
+        let seen = late.map(|(ms, mark)| clamped.update_clamped(ms * 1_000_000, mark));
+        let expected = [(5, 0), (9, 0), (9, 1), (30, 1)].map(|(ms, mark)| sorted.update(ms * 1_000_000, mark));
+        assert_eq!(seen[..3], expected[..3]);
+        assert_eq!(seen[3..5], [expected[2]; 2]); // of kinds that had an event there: the same events
+        assert_eq!(seen[5], expected[3]);
+        assert_eq!(clamped.intensity(), seen[5]);
     }
 }

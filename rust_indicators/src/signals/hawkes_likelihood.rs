@@ -3,7 +3,7 @@
 //! Ozaki (1979), Ann. Inst. Statist. Math. 31 145–155, for the likelihood; Ogata (1988), JASA 83(401) 9–27, for residuals.
 use super::Refused;
 use super::exponential::LogSum;
-use super::hawkes::{BLOCK, Excitation, NS, Rates, block_of, elapsed_ns, excitations, rising};
+use super::hawkes::{BLOCK, Excitation, NS, Rates, block_of, elapsed_ns, excitations, gaps_ns, rising};
 use crate::for_wide_vectors;
 
 /// Refuses events outside of the window, and a window without a length. Returns its seconds.
@@ -45,13 +45,13 @@ impl Gaps {
     fn fill(&mut self, rates: Rates, begin: Excitation, stamps: &[i64]) -> Excitation {
         let rows = stamps.len() - 1;
         let mut left = [0.0; BLOCK];
-        for row in 0..rows {
-            (left[row], self.gone[row]) = rates.decay(elapsed_ns(stamps[row], stamps[row + 1]));
+        for ((left, gone), elapsed) in left.iter_mut().zip(&mut self.gone).zip(gaps_ns(stamps)) {
+            (*left, *gone) = rates.decay(elapsed);
         }
         self.excitations[0] = begin.now;
         let last = excitations(begin, &left[..rows], &mut self.excitations[1..=rows]);
-        for row in 0..rows {
-            self.gone[row] *= 1.0 + self.excitations[row];
+        for (gone, excitation) in self.gone[..rows].iter_mut().zip(&self.excitations) {
+            *gone *= 1.0 + excitation;
         }
         last
     }
@@ -150,9 +150,8 @@ fn residuals_body(rates: Rates, stamps: &[i64], out: &mut [f64]) {
     for (block, out) in out.chunks_mut(BLOCK).enumerate() {
         let stamps = block_of(stamps, block);
         last = gaps.fill(rates, last, stamps);
-        for (row, value) in out.iter_mut().enumerate() {
-            let seconds = elapsed_ns(stamps[row], stamps[row + 1]) as f64 * NS;
-            *value = rates.mu * seconds + rates.alpha / rates.beta * gaps.gone[row];
+        for ((value, gone), elapsed) in out.iter_mut().zip(&gaps.gone).zip(gaps_ns(stamps)) {
+            *value = rates.mu * (elapsed as f64 * NS) + rates.alpha / rates.beta * gone;
         }
     }
 }
