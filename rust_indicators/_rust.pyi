@@ -100,7 +100,6 @@ def log_slot(received_ns: int) -> str: ...
 # Before Python 3.12 the stubs of numpy do not say that an array is a buffer.
 _Column = Buffer | NDArray[Any]
 
-EMPTY_PRICE_E6: int
 """Price of a book level that is not there."""
 
 class EventRows:

@@ -208,7 +208,7 @@ def flow_picture(study: FlowStudy) -> bytes:
     _scatter(scatter, study.sessions)
     _half_hours(bars, study.sessions)
     seconds = study.window_ns // SECOND_NS
-    shares = ", ".join(f"{session.session} {session.r_squared:.2f}" for session in study.sessions)
+    shares = ", ".join(f"{session.r_squared:.2f} ({session.session})" for session in study.sessions)
     _titles(figure, above, below, study, seconds, shares)
     return png(figure)
 
@@ -234,7 +234,7 @@ def _over_time(mids: Axes, flows: Axes, session: SessionFlow, span: Span) -> Non
 
 def _scatter(axes: Axes, sessions: Sequence[SessionFlow]) -> None:
     for session, color in zip(sessions, (BLUE, ORANGE), strict=False):
-        axes.scatter(session.flow, session.change_ticks, s=3, color=color, alpha=0.35, linewidths=0)
+        axes.scatter(session.flow, session.change_ticks, s=4, color=color, alpha=0.5, linewidths=0)
         ends = np.array([session.flow.min(), session.flow.max()])
         fitted = session.line.intercept + session.line.slope * ends
         name = f"{session.session}: {100 * session.line.slope:.1f} ticks per 100 lots"
@@ -254,7 +254,7 @@ def _half_hours(axes: Axes, sessions: Sequence[SessionFlow]) -> None:
         axes.bar(at, line.r_squared, color=color, width=0.8)
         axes.annotate(f"{line.r_squared:.2f}"[1:], (at, line.r_squared), ha="center", va="bottom", fontsize=6.5)
     labels = [str(clock(np.array([start]))[0])[11:16] for start, _, _ in blocks]
-    step = max(len(labels) // 6, 1)
+    step = -(-len(labels) // 6)
     axes.set_xticks(range(0, len(labels), step), labels[::step])
     axes.set_ylim(0, 1)
     bare(axes)

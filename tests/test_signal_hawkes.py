@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from real_data import needs_data
 from signal_columns import SECOND, Column, assert_same, marks
 
-import rust_indicators
 from rust_indicators import Validity, _rust
 from rust_indicators.reference import hawkes as reference
 

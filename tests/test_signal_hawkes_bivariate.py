@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from signal_columns import SECOND, Column, assert_same, marks
 
-import rust_indicators
 from rust_indicators import Validity, _rust
 from rust_indicators.reference import hawkes
 from rust_indicators.reference import hawkes_bivariate as reference
@@ -321,9 +320,7 @@ def test_a_refusal_leaves_the_state_as_it_was(backend: ModuleType) -> None:
     assert state.update(3 * SECOND, 0) == other.update(3 * SECOND, 0)
 
 
-@pytest.mark.parametrize(
-    "name", reference.__all__
-)
+@pytest.mark.parametrize("name", reference.__all__)
 def test_kernel_and_reference_are_called_alike(name: str) -> None:
     def parameters(of: Any) -> list[tuple[str, Any]]:
         return [(p.name, p.default) for p in signature(of).parameters.values() if p.kind is not Parameter.VAR_KEYWORD]

@@ -1,4 +1,4 @@
-"""SignalSet: every signal of every instrument, one call an event; kernel and reference see the same and say the same."""
+"""SignalSet: every signal of every instrument, one call an event; kernel and reference say the same."""
 
 from __future__ import annotations
 
@@ -138,8 +138,9 @@ def busy(seconds: Iterable[int], code: str = "TXFD6", total: int = 0) -> list[Ev
     for second in seconds:
         at = OPEN_NS + second * SECOND_NS
         made.append(book(code, at, 100 + second % 3, 102 + second % 3))
-        total += 2
-        made.append(trade(code, at + 1, 2, total, price_e6=(101 + second % 2) * TICK_E6, side=1 + second % 2))
+        volume = 2 + second % 5
+        total += volume
+        made.append(trade(code, at + 1, volume, total, price_e6=(101 + second % 2) * TICK_E6, side=1 + second % 2))
     return made
 
 
@@ -157,11 +158,13 @@ def test_all_signals_warm_up_and_a_gap_taints_them_until_they_are_warm_again(bac
     assert Validity.WARMING_UP in validities(signals) and Validity.TAINTED not in validities(signals)
     signals.advance(records(first[2:]))
     assert validities(signals) == {Validity.VALID}
-    signals.advance(records([trade("TXFD6", OPEN_NS + 41 * SECOND_NS, 1, 80 + 1 + 5)]))  # five lots are missing
+    total = first[-1].total_volume + 1 + 5  # five lots are missing
+    signals.advance(records([trade("TXFD6", OPEN_NS + 41 * SECOND_NS, 1, total)]))
     assert validities(signals) == {Validity.TAINTED}
-    signals.advance(records(busy(range(50, 53), total=86)))
+    then = busy(range(50, 90), total=total)
+    signals.advance(records(then[:6]))
     assert Validity.TAINTED in validities(signals) and Validity.WARMING_UP not in validities(signals)
-    signals.advance(records(busy(range(53, 90), total=92)))
+    signals.advance(records(then[6:]))
     assert validities(signals) == {Validity.VALID}
 
 

@@ -1,4 +1,8 @@
 """T."""
+
 __all__: list[str] = []
+
+
 class MicroPrice:
-    def __init__(self, *a): pass
+    def __init__(self, *a):
+        pass

@@ -222,6 +222,7 @@ class _Instrument:
         self._warm, self._tainted = False, False
         self._mid2_e6: int | None = None
         self._window = _Window()
+        self._prints: set[tuple[int, int]] = set()  # (stamp, side) at the newest stamp
 
     def begin(self, tainted: bool) -> None:
         """Everything begins anew: after a gap it says so until it is warm."""
@@ -233,6 +234,7 @@ class _Instrument:
         self._warm, self._tainted = False, tainted
         self._mid2_e6 = None
         self._window = _Window()
+        self._prints = set()
         self.values[:] = np.nan
         self.validity[:] = Validity.TAINTED if tainted else Validity.WARMING_UP
 
@@ -327,7 +329,10 @@ class _Instrument:
         self._set("vpin", self.vpin.value, self.vpin.validity)
         self.roll.update(view.price_e6)
         self._set("roll_spread", self.roll.value, self.roll.validity)
-        if self.hawkes is not None and side:
+        event = (self._newest_ns, side)
+        # Prints of one stamp and side are one event.
+        if self.hawkes is not None and side and event not in self._prints:
+            self._prints = {event} | {seen for seen in self._prints if seen[0] == self._newest_ns}
             intensities = self.hawkes.update(self._newest_ns, side - 1)
             for name, intensity in zip(("hawkes_buy", "hawkes_sell"), intensities, strict=True):
                 self._set(name, intensity, self.hawkes.validity)

@@ -90,12 +90,12 @@ def normalised_ofi(
             wrong = np.flatnonzero((values < 0) | (values > VOLUME_MAX)) if side is not flow else np.array([], np.int64)
             for row in wrong[:1]:
                 raise ValueError(f"{name}[{level}]: row {row}: {values[row]} is not within 0 … 2⁴⁰")
-    normalised = np.zeros((len(flow), len(ends) - 1))
+    found = np.zeros((len(flow), len(ends) - 1))
     for window, (begin, end) in enumerate(pairwise(ends)):
         depth = sum(sum(values[begin:end].tolist()) for values in (*bids, *asks))
         sums = [sum(values[begin:end].tolist()) for values in flow]
-        normalised[:, window] = normalised(sums, depth, int(end - begin))
-    return normalised
+        found[:, window] = normalised(sums, depth, int(end - begin))
+    return found
 
 
 def normalised(sums: Sequence[int], depth: int, events: int) -> NDArray[np.float64]:
