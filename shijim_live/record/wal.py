@@ -154,8 +154,12 @@ def footer(path: Path) -> dict[str, object] | None:
         json = read_footer(path)
     except ValueError as error:
         raise WalError(str(error)) from None
+    return _object(path, json) if json is not None else None
+
+
+def _object(path: Path, json: bytes) -> dict[str, object]:
     try:
-        return dict(orjson.loads(json)) if json is not None else None
+        return dict(orjson.loads(json))
     except (ValueError, TypeError):
         raise WalError(f"{path}: its footer is no JSON object: not a segment of this release") from None
 
@@ -177,16 +181,24 @@ def examine(path: Path) -> Segment:
     reader, header = open_segment(path)
     while reader.read(CHUNK_RECORDS):
         pass
-    sealed = orjson.loads(reader.footer) if reader.footer else {}
+    sealed = _object(path, reader.footer) if reader.footer else None
+    problems = tuple(reader.problems)
+    if sealed and not problems and sealed_with(sealed) != reader.multiset:
+        problems = ((reader.position, 0, 0, 0, "its records are not those its footer was sealed with"),)
     return Segment(
         header=header,
         state=reader.end,
         records=reader.multiset[0],
         last_sequence=reader.ranges[1],
         sound_bytes=reader.position,
-        problems=tuple(reader.problems),
-        recovered=bool(sealed.get("recovered", False)),
+        problems=problems,
+        recovered=bool(sealed and sealed.get("recovered", False)),
     )
+
+
+def sealed_with(footer: dict[str, object]) -> tuple[int, int]:
+    """(count, multiset sum) of the records a footer was written for."""
+    return int(str(footer.get("multiset_count", 0))), int(str(footer.get("multiset_sum", "0")), 16)
 
 
 @dataclass(frozen=True, slots=True)
