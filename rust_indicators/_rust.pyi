@@ -90,6 +90,31 @@ class LogWriter:
     def close(self) -> int: ...
 
 @final
+class SegmentStatistics:
+    records: int
+    first_sequence: int
+    last_sequence: int
+    received_ns: tuple[int, int] | None
+    exchange_ns: tuple[int, int] | None
+    kinds: dict[int, int]
+    codes: dict[str, int]
+    state: str
+    sound_bytes: int
+    problems: int
+    block_records: list[int]
+    block_bytes: list[int]
+    seconds: dict[int, int]
+    lots_missing: int
+    gaps: int
+    duplicates: int
+    late_start_lots: int
+
+@final
+class LogStatistics:
+    def __init__(self) -> None: ...
+    def add(self, path: _Path) -> SegmentStatistics: ...
+
+@final
 class RingReader:
     def __init__(self, path: _Path, cursor: int = 1) -> None: ...
     def poll(self, max_records: int) -> tuple[bytes, tuple[int, int] | None]: ...
