@@ -84,7 +84,8 @@ def import_file(path: Path, wal_dir: Path, symbol: str | None = None) -> Importe
     chunks = reader.read(path, symbol)
     first_ns, first = _first(path, chunks)
     config: dict[str, object] = {"file": path.name, "bytes": path.stat().st_size}
-    header = run_header(reader.source, run_id, first_ns, config)
+    codes = np.unique(np.frombuffer(first, record_dtype("statuses"))["code"]).tolist()
+    header = run_header(reader.source, run_id, first_ns, config, [code.decode("ascii") for code in codes])
     try:
         written = write_run(final, run_id, header, itertools.chain([first], chunks))
     except OSError as error:

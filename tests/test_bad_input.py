@@ -211,7 +211,10 @@ def _header(**more: object) -> str:
 
 @pytest.mark.parametrize(
     ("header", "says"),
-    [('{"a":1}', "schema version None"), (_header(schema_version=2), "use the release that reads 2")],
+    [
+        ('{"a":1}', "schema version None"),
+        (_header(schema_version=2, build="9.9"), "use the release that reads 2, like shijim 9.9, which wrote it"),
+    ],
 )
 def test_a_segment_of_another_release_or_of_nobody_is_refused(tmp_path: Path, header: str, says: str) -> None:
     writer = LogWriter(tmp_path / "wal", RUN, header)

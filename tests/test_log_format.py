@@ -84,6 +84,13 @@ def test_the_readers_agree_on_a_day_that_was_killed_and_recovered(tmp_path: Path
     assert [segment.footer["recovered"] for segment in segments if segment.footer].count(True) == 1
     kinds = {int(kind) for segment in segments if segment.footer for kind in segment.footer["kinds"]}
     assert {Kind.TRADE, Kind.BOOK, Kind.START, Kind.STOP, Kind.OUTAGE} <= kinds
+    assert all(described(segment) for segment in segments)
+
+
+def described(segment: independent_reader.Segment) -> bool:
+    """Whether a segment says by itself what each of its codes is."""
+    known = {code for group in segment.header["instruments"] for code in group["codes"]}
+    return segment.footer is not None and set(segment.footer["codes"]) <= known
 
 
 def test_the_readers_agree_on_what_does_not_fit_and_on_what_could_not_be_read(tmp_path: Path) -> None:
@@ -185,6 +192,7 @@ def test_the_readers_agree_on_an_import_of_real_data(tmp_path: Path, name: str) 
         pq.write_table(pq.read_table(DATA / "txf_l5" / name).slice(0, L5_ROWS), source)
     done = import_file(source, tmp_path / "wal")
     segments = [agrees(path)[0] for path in done.segments]
+    assert all(described(segment) for segment in segments)
     assert sum(segment.footer["records"] for segment in segments if segment.footer) == done.records > 900
 
 

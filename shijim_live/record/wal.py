@@ -13,6 +13,7 @@ from pathlib import Path
 import orjson
 
 from rust_indicators import SegmentReader, read_footer, recover_segment
+from shijim_live import __version__
 from shijim_live.events import SCHEMA_VERSION
 
 # A recorder names its draft within milliseconds; a disk that stalls for longer than this stops it anyway.
@@ -123,9 +124,10 @@ def _header(path: Path, json: bytes) -> SegmentHeader:
         raise WalError(f"{path}: its header is no JSON object: not a segment of this release") from None
     version = fields.get("schema_version")
     if version != SCHEMA_VERSION:
+        wrote = f", like shijim {fields['build']}, which wrote it" if "build" in fields else ""
         raise WalError(
-            f"{path}: written with schema version {version}, this release reads {SCHEMA_VERSION}: "
-            f"use the release that reads {version}"
+            f"{path}: written with schema version {version}, this release (shijim {__version__}) reads "
+            f"{SCHEMA_VERSION}: use the release that reads {version}{wrote}"
         )
     missing = [name for name in _HEADER_FIELDS if name not in fields]
     if missing:
