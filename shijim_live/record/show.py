@@ -6,7 +6,6 @@ import csv
 import io
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 
@@ -100,7 +99,9 @@ def _growing(paths: list[Path]) -> Iterator[Trade | Book | Status]:
 def plain(event: Trade | Book | Status) -> dict[str, object]:
     """An event as JSON would have it: names for numbers, null for what is absent, fixed point kept as integers."""
     shown: dict[str, object] = {}
-    for name, value in asdict(event).items():
+    # Not `asdict`, which copies every value: three fifths of the time of `cat`.
+    for name in event.__dataclass_fields__:
+        value = getattr(event, name)
         if name in _NAMES:
             shown[name] = _NAMES[name](value).name.lower() if value else None
         elif isinstance(value, tuple):
