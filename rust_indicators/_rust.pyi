@@ -81,6 +81,31 @@ class LogWriter:
     def close(self) -> int: ...
 
 @final
+class SegmentStatistics:
+    records: int
+    first_sequence: int
+    last_sequence: int
+    received_ns: tuple[int, int] | None
+    exchange_ns: tuple[int, int] | None
+    kinds: dict[int, int]
+    codes: dict[str, int]
+    state: str
+    sound_bytes: int
+    problems: int
+    block_records: list[int]
+    block_bytes: list[int]
+    seconds: dict[int, int]
+    lots_missing: int
+    gaps: int
+    duplicates: int
+    late_start_lots: int
+
+@final
+class LogStatistics:
+    def __init__(self) -> None: ...
+    def add(self, path: _Path) -> SegmentStatistics: ...
+
+@final
 class RingReader:
     def __init__(self, path: _Path, cursor: int = 1) -> None: ...
     def poll(self, max_records: int) -> tuple[bytes, tuple[int, int] | None]: ...
@@ -100,7 +125,6 @@ def log_slot(received_ns: int) -> str: ...
 # Before Python 3.12 the stubs of numpy do not say that an array is a buffer.
 _Column = Buffer | NDArray[Any]
 
-"""Price of a book level that is not there."""
 
 class EventRows:
     """Rows of hftbacktest's event type, 64 bytes each, read-only."""

@@ -10,11 +10,14 @@ import orjson
 
 from shijim_live.cli_record import add_record, add_shard, positive, shard_settings
 from shijim_live.command_line import Parser, add_verb, command, run_verb
-from shijim_live.record import show, wal
+from shijim_live.record import show, statistics, wal
+from shijim_live.record.choice import KINDS, Choice, moment, sequences
 from shijim_live.record.recorder import RecordError, is_recording, recording_in
 from shijim_live.watch.status import describe, status
 
-EXIT_CODES = "0 done · 1 torn tail (verify) · 2 bad option, or corrupt (verify, cat) · 3 unreadable (verify) · 4 failed"
+EXIT_CODES = (
+    "0 done · 1 torn tail (verify) · 2 bad option, or corrupt (verify, cat) · 3 unreadable (verify, stats) · 4 failed"
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,10 +34,23 @@ def parser() -> Parser:
     cat = add_verb(verbs, "cat", run_cat, "print recorded events")
     cat.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a .wal segment or a folder of them")
     cat.add_argument("--symbol", help="only this code")
-    cat.add_argument("--kind", choices=sorted(show.KINDS), help="only events of this kind")
+    cat.add_argument("--kind", choices=sorted(KINDS), help="only events of this kind")
+    cat.add_argument(
+        "--from",
+        dest="start",
+        type=moment,
+        metavar="TIME",
+        help="received at this time or later: 09:00 of every day, 2026-04-09T09:00 Taipei, or …Z, …+08:00",
+    )
+    cat.add_argument("--until", dest="end", type=moment, metavar="TIME", help="received before this time")
+    cat.add_argument("--sequence", type=sequences, metavar="A-B", help="only these sequences of each run, A- from A on")
     cat.add_argument("--format", choices=show.FORMATS, default="jsonl", help="default jsonl; arrow is an IPC stream")
     cat.add_argument("--limit", type=positive, help="stop after this many events")
     cat.add_argument("--follow", action="store_true", help="go on as the log grows, until Ctrl-C")
+
+    counted = add_verb(verbs, "stats", run_stats, "count what segments hold: kinds, codes, sizes, peaks, missing lots")
+    counted.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a .wal segment or a folder of them")
+    counted.add_argument("--json", action="store_true", help="for a script, each segment and all of them")
 
     verify = add_verb(
         verbs, "verify", run_verify, "check segments block by block; exit code 0 sound, 1 torn, 2 corrupt, 3 unreadable"
@@ -54,7 +70,10 @@ def parser() -> Parser:
 def run_cat(arguments: argparse.Namespace) -> int:
     """Prints events."""
     paths = [path for place in arguments.paths for path in wal.existing_segments(place)]
-    chosen = show.Choice(symbol=arguments.symbol, kind=arguments.kind, limit=arguments.limit)
+    chosen = Choice(
+        symbol=arguments.symbol, kind=arguments.kind, limit=arguments.limit,
+        start=arguments.start, end=arguments.end, sequence=arguments.sequence,
+    )  # fmt: skip
     try:
         problems = show.print_events(paths, chosen, arguments.format, sys.stdout.buffer, follow=arguments.follow)
     except KeyboardInterrupt:
@@ -62,6 +81,18 @@ def run_cat(arguments: argparse.Namespace) -> int:
     for problem in problems:
         print(f"shijim-live: {problem}", file=sys.stderr)
     return int(wal.Soundness.CORRUPT) if problems else 0
+
+
+def run_stats(arguments: argparse.Namespace) -> int:
+    """Counts, and says what could not be read."""
+    counts = statistics.count(path for place in arguments.paths for path in wal.existing_segments(place))
+    if arguments.json:
+        print(orjson.dumps(statistics.plain(counts), option=orjson.OPT_INDENT_2).decode())
+    else:
+        print(statistics.describe(counts))
+    for problem in counts.unreadable:
+        print(f"shijim-live: {problem}", file=sys.stderr)
+    return int(wal.Soundness.UNREADABLE) if counts.unreadable else 0
 
 
 def run_verify(arguments: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from rust_indicators import Publisher
@@ -133,6 +134,7 @@ def run_record(arguments: argparse.Namespace) -> int:
     settings = shard_settings(arguments)
     universe = _universe(arguments, settings)
     plan, feed = (_simulated if arguments.broker == "simulated" else _replayed)(arguments, settings, universe)
+    plan = replace(plan, delivered=feed.codes() or frozenset())
     chosen = _chosen_codes(plan, settings, universe)
     unknown = _unknown_codes(plan, feed)
     stop = threading.Event()

@@ -64,6 +64,20 @@ def day(text: str) -> date:
         raise argparse.ArgumentTypeError(f"{text!r} is not a day: write YYYY-MM-DD") from None
 
 
+class Progress:
+    """How far long work is: one line on a terminal's stderr that writes over itself, and nothing anywhere else."""
+
+    def __init__(self, what: str, unit: str, total: int) -> None:
+        self.what, self.unit, self.total = what, unit, total
+        # Where the work's own lines go to the same terminal, they are the progress.
+        self.shown = sys.stderr.isatty() and not sys.stdout.isatty()
+
+    def at(self, done: int) -> None:
+        if self.shown:
+            end = "\n" if done == self.total else ""
+            print(f"\r{self.what} {done:,} of {self.total:,} {self.unit}", end=end, file=sys.stderr, flush=True)
+
+
 def run_verb(parser: Parser, argv: list[str] | None) -> int:
     """Runs the verb that was asked for; returns the exit code. Every foreseen failure is one line on stderr."""
     arguments = parser.parse_args(argv)

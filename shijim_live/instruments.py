@@ -5,6 +5,8 @@ code cannot say (a stock's board, a name) comes from a short table and is otherw
 """
 
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
@@ -114,6 +116,24 @@ def instrument(code: str) -> Instrument:
     name, exchange = _STOCKS.get(code, (code, Exchange.TSE))
     tick_bands = FUND_TICKS if _FUND.fullmatch(code) else STOCK_TICKS
     return Instrument(code, name, Market.STOCK, exchange, tick_bands, 1_000, 1)
+
+
+def dictionary(codes: Iterable[str]) -> list[dict[str, object]]:
+    """What is known of codes, for a file that must be read without this program: instruments that are alike together.
+
+    `codes` is code → name, null where no better one than the code is known. A code that is no instrument is left out,
+    and so is the exchange: every record says its own, and ours is a guess for most stocks.
+    """
+    groups: dict[tuple[str, int, int, TickBands], dict[str, str | None]] = {}
+    for code in sorted(set(codes)):
+        with suppress(UnknownInstrument):
+            known = instrument(code)
+            alike = (known.market.value, known.contract_size, known.lot_size, known.tick_bands)
+            groups.setdefault(alike, {})[code] = known.name if known.name != code else None
+    return [
+        {"market": market, "contract_size": contract_size, "lot_size": lot_size, "tick_bands_e6": ticks, "codes": names}
+        for (market, contract_size, lot_size, ticks), names in groups.items()
+    ]
 
 
 def _future_month(code: str) -> str:

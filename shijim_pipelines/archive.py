@@ -178,7 +178,7 @@ def archive_segment(path: Path, archive_dir: Path) -> ArchivedSegment | Skipped:
             "missing_sequences": missing.until(sealed["last_sequence"]),
             "files": [_file_facts(file) for file in staged],
         }
-        if not reader.problems and fingerprint != _footer_fingerprint(sealed):
+        if not reader.problems and fingerprint != wal.sealed_with(sealed):
             raise ArchiveFailed(
                 f"{path}: its records are not those its footer was sealed with. Run: shijim-live verify"
             )
@@ -255,10 +255,6 @@ def _verify(segment: Path, staged: list[_Staged], wanted: tuple[int, int]) -> No
             f"{segment}: the Parquet files give back {count:,} records where the segment has {wanted[0]:,}, "
             "or other contents; nothing was published, the log is untouched"
         )
-
-
-def _footer_fingerprint(footer: dict[str, Any]) -> tuple[int, int]:
-    return footer["multiset_count"], int(footer["multiset_sum"], 16)
 
 
 def _file_facts(file: _Staged) -> dict[str, Any]:

@@ -18,7 +18,18 @@ from shijim_live.command_line import EXIT_FAILED, Parser, Verbs, add_place, add_
 from shijim_live.settings import Settings
 from shijim_live.store import ship
 from shijim_live.store.parquet import write_durably
-from shijim_pipelines import archive, datasets, demo, flow_study, imports, quality, quotes, stages, universe
+from shijim_pipelines import (
+    archive,
+    datasets,
+    demo,
+    flow_study,
+    imports,
+    quality,
+    quotes,
+    raw_export,
+    stages,
+    universe,
+)
 from shijim_pipelines.event_file import InvalidDataset
 from shijim_pipelines.hft_dataset import FeedLatency
 from shijim_pipelines.proof import backfill, certificate, gap_report, ledger
@@ -46,6 +57,11 @@ def parser() -> Parser:
     asked = _verb(verbs, "query", run_query, "ask the archive in ClickHouse's SQL: views ticks, books, statuses")
     asked.add_argument("sql", help="like: SELECT code, sum(volume) FROM ticks GROUP BY code")
     asked.add_argument("--format", choices=("table", "jsonl", "csv"), default="table")
+
+    exported = _daily(verbs, "export", run_export, "write a recorded day as JSON lines, a file a code, for grep")
+    exported.add_argument("--layout", choices=("raw",), required=True, help="raw: <code>/<day>.jsonl of earlier Shijim")
+    exported.add_argument("--to", type=Path, metavar="FOLDER", help="default <data dir>/export/raw")
+    exported.add_argument("--source", help="where two sources hold the day: which one")
 
     audited = _verb(verbs, "audit", run_audit, "find what is missing in a trading day, and say how much")
     audited.add_argument("--day", type=day, required=True, help="the trading day, YYYY-MM-DD")
@@ -194,6 +210,17 @@ def run_query(arguments: argparse.Namespace) -> int:
         print(answer.to_pandas().to_csv(index=False), end="")
     else:
         print(answer.to_pandas().to_string(index=False))
+    return 0
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    """Writes the day's lines."""
+    settings = _settings(arguments)
+    folder = arguments.to or settings.data_dir / "export" / arguments.layout
+    archive_dir, wal_dir = settings.archive_dir, settings.wal_dir
+    with _bar("export", "segment") as progress:
+        done = raw_export.export_raw(archive_dir, wal_dir, arguments.day, folder, arguments.source, progress)
+    print(raw_export.describe(done, folder))
     return 0
 
 

@@ -27,7 +27,6 @@ from shijim_live.events import (
     ABSENT_I64,
     ABSENT_U8,
     ABSENT_U32,
-    EMPTY_PRICE_E6,
     LEVELS,
     RECORD_BYTES,
     Book,
@@ -85,7 +84,8 @@ def import_file(path: Path, wal_dir: Path, symbol: str | None = None) -> Importe
     chunks = reader.read(path, symbol)
     first_ns, first = _first(path, chunks)
     config: dict[str, object] = {"file": path.name, "bytes": path.stat().st_size}
-    header = run_header(reader.source, run_id, first_ns, config)
+    codes = np.unique(np.frombuffer(first, record_dtype("statuses"))["code"]).tolist()
+    header = run_header(reader.source, run_id, first_ns, config, [code.decode("ascii") for code in codes])
     try:
         written = write_run(final, run_id, header, itertools.chain([first], chunks))
     except OSError as error:
@@ -282,69 +282,90 @@ _TRADE_COUNTS = ("bid_side_total_vol", "ask_side_total_vol", "bid_side_total_cnt
 
 
 def _stream_trade(line: dict[str, Any], extras: dict[str, Any], common: dict[str, Any]) -> Trade:
-    fields: dict[str, Any] = {}
-    oversize: list[tuple[str, str]] = []
+    fields = _Fields()
     for ours, theirs in _TRADE_PRICES.items():
-        _put_price(fields, oversize, ours, extras.get(theirs))
-    _put_price(fields, oversize, "price_e6", line["price"])
+        fields.price(ours, extras.get(theirs))
+    fields.price("price_e6", line["price"])
     for name in _TRADE_COUNTS:
-        fields[name] = ABSENT_U32 if extras.get(name) is None else _whole(extras[name])
-    chg_type = ABSENT_U8 if extras.get("chg_type") is None else _whole(extras["chg_type"])
-    return Trade(
-        **common, **fields, oversize=tuple(oversize), volume=_whole(line["size"]),
-        total_volume=_whole(line["total_volume"]), side=_whole(extras["tick_type"]), chg_type=chg_type,
-    )  # fmt: skip
+        fields.count(name, extras.get(name))
+    fields.count("volume", line["size"])
+    fields.count("total_volume", line["total_volume"])
+    fields.count("side", extras["tick_type"], ABSENT_U8)
+    fields.count("chg_type", extras.get("chg_type"), ABSENT_U8)
+    if line["price"] is None or line["size"] is None or extras["tick_type"] is None:
+        raise ValueError("a trade without price, size or tick_type")
+    if fields.fitting["side"] == ABSENT_U8:
+        fields.fitting["side"] = 0  # there is no absent side
+    return Trade(**common, **fields.fitting, oversize=tuple(fields.oversize))
 
 
 def _stream_book(line: dict[str, Any], extras: dict[str, Any], common: dict[str, Any]) -> Book:
     if line["type"] != "MD_BOOK":
         raise ValueError(f"type {line['type']!r} is neither MD_TICK nor MD_BOOK")
-    fields: dict[str, Any] = {}
-    oversize: list[tuple[str, str]] = []
+    fields = _Fields()
     for side in ("bid", "ask"):
-        volumes = [_whole(volume) for volume in line[f"{side}_volumes"]]
-        prices = [_e6(price) for price in line[f"{side}_prices"]]
-        if len(volumes) != len(prices) or len(prices) > LEVELS or None in prices:
+        prices, volumes = list(line[f"{side}_prices"]), list(line[f"{side}_volumes"])
+        if len(volumes) != len(prices) or len(prices) > LEVELS or None in [*prices, *volumes]:
             raise ValueError(f"{side} side has {len(prices)} prices and {len(volumes)} volumes")
-        empty = LEVELS - len(prices)
-        padded = [*prices, *[EMPTY_PRICE_E6] * empty]
-        volumes += [0] * empty
-        fields[f"{side}_price_e6"] = tuple(
-            EMPTY_PRICE_E6 if price == 0 and volume == 0 else price
-            for price, volume in zip(padded, volumes, strict=True)
-        )
-        fields[f"{side}_volume"] = tuple(volumes)
-        fields[f"diff_{side}_vol"] = tuple(extras.get(f"diff_{side}_vol") or (ABSENT_I32,) * LEVELS)
-        _put_price(fields, oversize, f"first_derived_{side}_price_e6", extras.get(f"first_derived_{side}_price"))
-        for name, value in (
-            (f"first_derived_{side}_vol", extras.get(f"first_derived_{side}_vol")),
-            (f"{side}_total_vol", line.get(f"{side}_total_vol")),
-        ):
-            fields[name] = ABSENT_U32 if value is None else _whole(value)
-    _put_price(fields, oversize, "underlying_price_e6", line.get("underlying_price"))
-    return Book(**common, **fields, oversize=tuple(oversize))
+        levels = [*zip(prices, volumes, strict=True), *[(0, 0)] * (LEVELS - len(prices))]
+        fields.levels(f"{side}_price_e6", [None if level == (0, 0) else level[0] for level in levels], _Fields.price)
+        fields.levels(f"{side}_volume", [volume for _, volume in levels], _Fields.count)
+        fields.levels(f"diff_{side}_vol", extras.get(f"diff_{side}_vol") or [None] * LEVELS, _Fields.change)
+        fields.price(f"first_derived_{side}_price_e6", extras.get(f"first_derived_{side}_price"))
+        fields.count(f"first_derived_{side}_vol", extras.get(f"first_derived_{side}_vol"))
+        fields.count(f"{side}_total_vol", line.get(f"{side}_total_vol"))
+    fields.price("underlying_price_e6", line.get("underlying_price"))
+    return Book(**common, **fields.fitting, oversize=tuple(fields.oversize))
 
 
-def _whole(value: Decimal | int) -> int:
-    """A count as it stands: one that is no whole number, or none that a record holds, is an error and not rounded."""
+Number = Decimal | int
+
+
+class _Fields:
+    """Fields of a record as they are read, and the text of those that do not fit; None is absent."""
+
+    def __init__(self) -> None:
+        self.fitting: dict[str, Any] = {}
+        self.oversize: list[tuple[str, str]] = []
+
+    def price(self, name: str, value: Number | None) -> None:
+        """Fixed point, where six decimals and 64 bits hold it."""
+        self._put(name, value, ABSENT_I64, None if value is None else _e6(value))
+
+    def count(self, name: str, value: Number | None, absent: int = ABSENT_U32) -> None:
+        """A whole number; anything else is an error and not rounded."""
+        whole = None if value is None else _whole(value)
+        self._put(name, whole, absent, whole if whole is not None and 0 <= whole < absent else None)
+
+    def change(self, name: str, value: Number | None) -> None:
+        """The same, below zero too."""
+        whole = None if value is None else _whole(value)
+        self._put(name, whole, ABSENT_I32, whole if whole is not None and abs(whole) < 2**31 else None)
+
+    def levels(self, name: str, values: list[Any], put: Callable[[_Fields, str, Number | None], None]) -> None:
+        """Each level's value by itself, under the name of the field and the level's number."""
+        if len(values) != LEVELS:
+            raise ValueError(f"{name} has {len(values)} levels, not {LEVELS}")
+        labels = [f"{name}[{level}]" for level in range(LEVELS)]
+        for label, value in zip(labels, values, strict=True):
+            put(self, label, value)
+        self.fitting[name] = tuple(self.fitting.pop(label) for label in labels)
+
+    def _put(self, name: str, value: Number | None, absent: int, fitting: int | None) -> None:
+        self.fitting[name] = absent if fitting is None else fitting
+        if value is not None and fitting is None:
+            self.oversize.append((name, str(value)))
+
+
+def _whole(value: Number) -> int:
     whole = int(value)
-    if whole != value or not 0 <= whole < ABSENT_U32:
+    if whole != value:
         raise ValueError(f"{value!r} is not a count")
     return whole
 
 
-def _e6(value: Decimal | int) -> int | None:
+def _e6(value: Number) -> int | None:
     """Fixed point, or None where six decimals do not hold it."""
     scaled = Decimal(value).scaleb(6)
     whole = int(scaled)
     return whole if whole == scaled and abs(whole) < 2**63 else None
-
-
-def _put_price(fields: dict[str, Any], oversize: list[tuple[str, str]], name: str, value: Decimal | int | None) -> None:
-    if value is None:
-        fields[name] = ABSENT_I64
-        return
-    exact = _e6(value)
-    fields[name] = ABSENT_I64 if exact is None else exact
-    if exact is None:
-        oversize.append((name, str(value)))

@@ -16,11 +16,12 @@ import orjson
 from rust_indicators import LogWriter
 from shijim_live import __version__
 from shijim_live.events import SCHEMA_VERSION
+from shijim_live.instruments import dictionary
 from shijim_live.record import wal
 
 
-def run_header(source: str, run_id: str, created_ns: int, config: dict[str, object]) -> str:
-    """The header of a run without a receive clock, whose config is its content."""
+def run_header(source: str, run_id: str, created_ns: int, config: dict[str, object], codes: Iterable[str]) -> str:
+    """The header of a run without a receive clock, whose config is its content. `codes`: as far as they are known."""
     header = {
         "schema_version": SCHEMA_VERSION,
         "run_id": run_id,
@@ -31,6 +32,7 @@ def run_header(source: str, run_id: str, created_ns: int, config: dict[str, obje
         "config": config,
         "config_hash": run_id,
         "shard": 0,
+        "instruments": dictionary(codes),
     }
     return orjson.dumps(header, option=orjson.OPT_SORT_KEYS).decode()
 

@@ -163,7 +163,7 @@ def test_side_records_are_folded_wherever_a_chunk_ends(tmp_path: Path, monkeypat
     writer.append(encode_with_sides(WIDE) * 3)
     writer.close()
     [path] = tmp_path.rglob("*.wal")
-    events = list(show._events([path], [], follow=False))
+    events = list(show._events([path], show.Choice(), [], follow=False))
     assert [event.oversize for event in events if not isinstance(event, Status)] == [WIDE.oversize] * 3
 
 

@@ -12,6 +12,7 @@ from shijim_live.instruments import (
     Instrument,
     UnknownInstrument,
     delivery,
+    dictionary,
     expiry,
     instrument,
     tick_size_e6,
@@ -189,3 +190,19 @@ def test_instruments_are_values() -> None:
     assert instrument("TXFD6") == instrument("TXFD6")
     assert isinstance(hash(instrument("2330")), int)
     assert isinstance(instrument("2330"), Instrument)
+
+
+def test_a_dictionary_says_what_is_known_of_codes_and_no_more() -> None:
+    found = dictionary(["TXFD6", "2330", "MXFD6", "5555", "2317", "030001", "nonsense", "", "2330"])
+    assert [(group["market"], group["contract_size"], group["codes"]) for group in found] == [
+        ("stock", 1_000, {"2317": "Hon Hai", "2330": "TSMC", "5555": None}),
+        ("futures", 50, {"MXFD6": "Mini TAIEX futures month 04, year …6"}),
+        ("futures", 200, {"TXFD6": "TAIEX futures month 04, year …6"}),
+    ]
+    for group in found:
+        for code in dict(group["codes"]):  # type: ignore[call-overload]
+            assert (group["lot_size"], group["tick_bands_e6"]) == (
+                instrument(code).lot_size,
+                instrument(code).tick_bands,
+            )
+    assert dictionary([]) == []

@@ -201,8 +201,9 @@ def _sound_books(*sides: Any) -> list[tuple[_Column, _Column, _Column, _Column]]
 class BookState:
     """Everything one book says, kept until the next: a book of so many levels makes it warm.
 
-    `value` and `mid2_e6` as the function; so are `spread_ticks`, `weighted_mid`, `queue_imbalance` (best
-    level), `depth_imbalance` (the same of all levels), `depth_ratio`, `book_slope` and `flags`. UNDEFINED while a side is empty; before a book 0 and NaN.
+    `value` and `mid2_e6` as the function; so are `spread_ticks`, `weighted_mid`, `queue_imbalance` (of the best level),
+    `depth_imbalance` (the same of all levels), `depth_ratio`, `book_slope` and `flags`. UNDEFINED while a side is
+    empty; before a book 0 and NaN.
     """
 
     value: int

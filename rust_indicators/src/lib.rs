@@ -16,6 +16,7 @@ pub mod ring;
 pub mod segment;
 pub mod signals;
 pub mod simulate;
+pub mod statistics;
 pub mod trade_columns;
 pub mod wal;
 pub mod wall_clock;

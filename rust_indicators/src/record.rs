@@ -340,9 +340,9 @@ pub fn code_bytes(code: &str) -> Option<[u8; CODE_BYTES]> {
     Some(padded)
 }
 
-/// Text as one record or several; every part repeats the header.
+/// Text as one record or several; every part repeats the header and, of UTF-8, holds whole characters.
 pub fn text_records(header: &Header, times: (i64, i64), value: i64, field: u16, text: &[u8]) -> Vec<Record> {
-    let chunks: Vec<&[u8]> = if text.is_empty() { vec![&[]] } else { text.chunks(TEXT_BYTES).collect() };
+    let chunks = text_parts(text);
     let parts = u16::try_from(chunks.len()).unwrap_or(u16::MAX);
     chunks
         .iter()
@@ -364,6 +364,19 @@ pub fn text_records(header: &Header, times: (i64, i64), value: i64, field: u16, 
             Record::from_text(&Text { header: *header, body })
         })
         .collect()
+}
+
+fn text_parts(text: &[u8]) -> Vec<&[u8]> {
+    let (mut parts, mut rest) = (Vec::new(), text);
+    while rest.len() > TEXT_BYTES {
+        // No character is longer than four bytes: what goes on after three is not UTF-8, and may be cut anywhere.
+        let starts = |at: &usize| rest[*at] & 0xC0 != 0x80;
+        let (part, behind) = rest.split_at((TEXT_BYTES - 3..=TEXT_BYTES).rev().find(starts).unwrap_or(TEXT_BYTES));
+        parts.push(part);
+        rest = behind;
+    }
+    parts.push(rest);
+    parts
 }
 
 /// Order-free fingerprint of a set of records: equal multisets have equal sums.
@@ -406,6 +419,22 @@ mod tests {
         let lengths: Vec<u16> = records.iter().map(|record| record.text().body.text_length).collect();
         assert_eq!(lengths, [168, 1]);
         assert_eq!(records[1].text().body.parts, 2);
+    }
+
+    #[test]
+    fn no_character_is_split_between_two_records_and_no_byte_is_lost() {
+        for shift in 0..4 {
+            let text = ["x".repeat(shift), "台灣🀄é".repeat(60)].concat();
+            let records = text_records(&Header::EMPTY, (1, 2), 3, 4, text.as_bytes());
+            let part = |record: &Record| record.text().body.text[..record.text().body.text_length.into()].to_vec();
+            assert_eq!(records.iter().map(|record| String::from_utf8(part(record)).unwrap()).collect::<String>(), text);
+        }
+        let garbage = [0x80; 400];
+        let lengths: Vec<u16> = text_records(&Header::EMPTY, (1, 2), 3, 4, &garbage)
+            .iter()
+            .map(|record| record.text().body.text_length)
+            .collect();
+        assert_eq!(lengths, [168, 168, 64]);
     }
 
     #[test]

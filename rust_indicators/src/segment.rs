@@ -242,11 +242,11 @@ pub struct Problem {
 pub enum End {
     /// Not reached yet.
     More,
-    /// A sound footer.
+    /// A sound footer, the trailer that fits it, and nothing behind.
     Sealed,
     /// Nothing but zeros, or nothing at all: still being written, or its writer died between commits.
     Open,
-    /// Bytes that are no block: a commit in progress, or one that a crash cut.
+    /// Bytes that are no block: a commit in progress, or one that a crash cut; or a footer that is not the file's end.
     Torn,
 }
 
@@ -303,17 +303,18 @@ impl SegmentReader {
             if let Some(footer) = self.footer_at(self.position, length)? {
                 // What was sealed and not read stood in the corrupt stretch at the end.
                 if let Some(last) = json_number(&footer, "last_sequence") {
-                    self.note_hole(last + 1);
+                    self.note_hole(last.saturating_add(1));
                 }
+                self.end =
+                    if self.is_trailer_at(self.position, footer.len(), length)? { End::Sealed } else { End::Torn };
                 self.footer_json = Some(footer);
-                self.end = End::Sealed;
                 return Ok(false);
             }
             let start = out.len();
             if let Some(size) = self.block_at(self.position, length, out)? {
                 self.note_hole(out[start].header().sequence);
                 self.contents.add(&out[start..]);
-                self.expected = self.contents.last_sequence + 1;
+                self.expected = self.contents.last_sequence.saturating_add(1);
                 self.position += size;
                 return Ok(true);
             }
@@ -359,6 +360,18 @@ impl SegmentReader {
             return Ok(None);
         }
         Ok(if magic == FOOTER_MAGIC { read_json(&self.file, length, position + 4, position + 12) } else { None })
+    }
+
+    /// Whether the file ends behind the footer at `position` with the trailer that fits it.
+    fn is_trailer_at(&self, position: u64, json_bytes: usize, length: u64) -> io::Result<bool> {
+        let footer_bytes = FOOTER_PREFIX_BYTES as usize + json_bytes;
+        let end = position + footer_bytes as u64;
+        if length != end + TRAILER_BYTES {
+            return Ok(false);
+        }
+        let mut trailer = [0; TRAILER_BYTES as usize];
+        self.file.read_exact_at(&mut trailer, end)?;
+        Ok(trailer == trailer_of(footer_bytes))
     }
 
     /// Decodes the block at `position` into `out` and returns its size; `None` when there is no sound block.
@@ -461,6 +474,8 @@ fn read_json(file: &File, length: u64, at: u64, start: u64) -> Option<Vec<u8>> {
     (crc32c::crc32c(&json).to_le_bytes() == prefix[4..]).then_some(json)
 }
 
+#[cfg(test)]
+mod arbitrary;
 #[cfg(test)]
 mod damaged;
 

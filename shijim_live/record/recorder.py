@@ -36,6 +36,7 @@ from shijim_live.events import (
     Kind,
     offsets,
 )
+from shijim_live.instruments import dictionary
 from shijim_live.record import wal
 
 # A recorder started with less room than this would stop within the day: refuse while somebody is looking.
@@ -74,6 +75,7 @@ class RecordPlan:
     now_ns: Callable[[], int]
     run_id: Callable[[str], str]  # from the config hash and where it resumes
     universe: tuple[tuple[str, ...], ...] = ()  # the codes of each shard; empty: everything the feed delivers
+    delivered: frozenset[str] = frozenset()  # codes the feed is known to deliver
 
     @property
     def wal_dir(self) -> Path:
@@ -226,6 +228,7 @@ def open_publisher(plan: RecordPlan, run_id: str, resumed_after_ns: int | None) 
         "config": plan.described,
         "config_hash": plan.config_hash,
         "shard": plan.shard,
+        "instruments": dictionary(plan.delivered if plan.codes is None else plan.codes),
     }
     history = [] if resumed_after_ns is None else session_history(plan, resumed_after_ns)
     try:

@@ -6,12 +6,12 @@ import csv
 import io
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import orjson
 
+from shijim_live.command_line import Progress
 from shijim_live.events import (
     ABSENT_I32,
     ABSENT_I64,
@@ -27,21 +27,12 @@ from shijim_live.events import (
     decode_chunks,
 )
 from shijim_live.record import wal
+from shijim_live.record.choice import Choice
 
-KINDS = {kind.name.lower(): int(kind) for kind in Kind}
 FORMATS = ("jsonl", "csv", "arrow")
 FOLLOW_SECONDS = 0.2
 _ABSENT = (ABSENT_I64, ABSENT_I32, ABSENT_U32)
 _NAMES = {"kind": Kind, "lane": Lane, "exchange": Exchange, "broker_class": BrokerClass}
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Which events to show; None does not choose."""
-
-    symbol: str | None = None
-    kind: str | None = None
-    limit: int | None = None
 
 
 def print_events(paths: list[Path], choice: Choice, output_format: str, out: BinaryIO, *, follow: bool) -> list[str]:
@@ -50,7 +41,7 @@ def print_events(paths: list[Path], choice: Choice, output_format: str, out: Bin
     Returns what could not be read, a line each.
     """
     problems: list[str] = []
-    events = choose(_events(paths, problems, follow=follow), choice)
+    events = choice.events(_events(paths, choice, problems, follow=follow))
     if output_format == "jsonl":
         for event in events:
             out.write(orjson.dumps(plain(event)) + b"\n")
@@ -64,11 +55,25 @@ def print_events(paths: list[Path], choice: Choice, output_format: str, out: Bin
     return problems
 
 
-def _events(paths: list[Path], problems: list[str], *, follow: bool) -> Iterator[Trade | Book | Status]:
-    for path in paths:
+def _events(paths: list[Path], choice: Choice, problems: list[str], *, follow: bool) -> Iterator[Trade | Book | Status]:
+    for path in _worth_reading(paths, choice):
         yield from decode_chunks(wal.records(path, problems))
     if follow and paths:
         yield from _growing(paths)
+
+
+def _worth_reading(paths: list[Path], choice: Choice) -> Iterator[Path]:
+    """Segments that may hold what was asked for; a footer says so without reading the rest."""
+    progress = Progress("read", "segments", len(paths))
+    for number, path in enumerate(paths):
+        progress.at(number)
+        if choice.timed or choice.sequence:
+            wal.read_header(path)
+            footer = wal.footer(path)
+            if footer is not None and not choice.may_be_in(footer):
+                continue
+        yield path
+    progress.at(len(paths))
 
 
 def _growing(paths: list[Path]) -> Iterator[Trade | Book | Status]:
@@ -91,23 +96,12 @@ def _growing(paths: list[Path]) -> Iterator[Trade | Book | Status]:
         time.sleep(FOLLOW_SECONDS)
 
 
-def choose(events: Iterator[Trade | Book | Status], choice: Choice) -> Iterator[Trade | Book | Status]:
-    """The events that were asked for, up to the limit."""
-    kind = KINDS[choice.kind] if choice.kind else None
-    count = 0
-    for event in events:
-        if (choice.symbol and event.code != choice.symbol) or (kind is not None and event.kind != kind):
-            continue
-        yield event
-        count += 1
-        if count == choice.limit:
-            return
-
-
 def plain(event: Trade | Book | Status) -> dict[str, object]:
     """An event as JSON would have it: names for numbers, null for what is absent, fixed point kept as integers."""
     shown: dict[str, object] = {}
-    for name, value in asdict(event).items():
+    # Not `asdict`, which copies every value: three fifths of the time of `cat`.
+    for name in event.__dataclass_fields__:
+        value = getattr(event, name)
         if name in _NAMES:
             shown[name] = _NAMES[name](value).name.lower() if value else None
         elif isinstance(value, tuple):
@@ -143,8 +137,8 @@ def _print_arrow(paths: list[Path], choice: Choice, out: BinaryIO, problems: lis
     from shijim_live.store.schema import stream_table
 
     table = {None: "ticks", "trade": "ticks", "book": "books"}.get(choice.kind, "statuses")
-    chunks = (chunk for path in paths for chunk in wal.records(path, problems))
-    stream_table(table, chunks, choice.symbol, choice.limit, out)
+    chunks = (chunk for path in _worth_reading(paths, choice) for chunk in wal.records(path, problems))
+    stream_table(table, map(choice.records, chunks), choice.limit, out)
 
 
 def verdict(segment: wal.Segment, found: wal.Soundness) -> str:

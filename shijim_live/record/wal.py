@@ -13,6 +13,7 @@ from pathlib import Path
 import orjson
 
 from rust_indicators import SegmentReader, read_footer, recover_segment
+from shijim_live import __version__
 from shijim_live.events import SCHEMA_VERSION
 
 # A recorder names its draft within milliseconds; a disk that stalls for longer than this stops it anyway.
@@ -123,9 +124,10 @@ def _header(path: Path, json: bytes) -> SegmentHeader:
         raise WalError(f"{path}: its header is no JSON object: not a segment of this release") from None
     version = fields.get("schema_version")
     if version != SCHEMA_VERSION:
+        wrote = f", like shijim {fields['build']}, which wrote it" if "build" in fields else ""
         raise WalError(
-            f"{path}: written with schema version {version}, this release reads {SCHEMA_VERSION}: "
-            f"use the release that reads {version}"
+            f"{path}: written with schema version {version}, this release (shijim {__version__}) reads "
+            f"{SCHEMA_VERSION}: use the release that reads {version}{wrote}"
         )
     missing = [name for name in _HEADER_FIELDS if name not in fields]
     if missing:
@@ -154,8 +156,12 @@ def footer(path: Path) -> dict[str, object] | None:
         json = read_footer(path)
     except ValueError as error:
         raise WalError(str(error)) from None
+    return _object(path, json) if json is not None else None
+
+
+def _object(path: Path, json: bytes) -> dict[str, object]:
     try:
-        return dict(orjson.loads(json)) if json is not None else None
+        return dict(orjson.loads(json))
     except (ValueError, TypeError):
         raise WalError(f"{path}: its footer is no JSON object: not a segment of this release") from None
 
@@ -177,16 +183,24 @@ def examine(path: Path) -> Segment:
     reader, header = open_segment(path)
     while reader.read(CHUNK_RECORDS):
         pass
-    sealed = orjson.loads(reader.footer) if reader.footer else {}
+    sealed = _object(path, reader.footer) if reader.footer else None
+    problems = tuple(reader.problems)
+    if sealed and not problems and sealed_with(sealed) != reader.multiset:
+        problems = ((reader.position, 0, 0, 0, "its records are not those its footer was sealed with"),)
     return Segment(
         header=header,
         state=reader.end,
         records=reader.multiset[0],
         last_sequence=reader.ranges[1],
         sound_bytes=reader.position,
-        problems=tuple(reader.problems),
-        recovered=bool(sealed.get("recovered", False)),
+        problems=problems,
+        recovered=bool(sealed and sealed.get("recovered", False)),
     )
+
+
+def sealed_with(footer: dict[str, object]) -> tuple[int, int]:
+    """(count, multiset sum) of the records a footer was written for."""
+    return int(str(footer.get("multiset_count", 0))), int(str(footer.get("multiset_sum", "0")), 16)
 
 
 @dataclass(frozen=True, slots=True)

@@ -306,10 +306,9 @@ def _codes(values: pa.ChunkedArray) -> npt.NDArray[np.bytes_]:
     return np.concatenate(parts)
 
 
-def stream_table(table: str, chunks: Iterable[bytes], code: str | None, limit: int | None, out: BinaryIO) -> None:
-    """One table of the records as an Arrow IPC stream, of one code where one is named, up to `limit` rows."""
+def stream_table(table: str, chunks: Iterable[bytes], limit: int | None, out: BinaryIO) -> None:
+    """One table of the records as an Arrow IPC stream, up to `limit` rows."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     # Codes as plain strings: a stream allows a dictionary to be sent only once.
     plain = pa.schema([f.with_type(pa.string()) if f.name == "code" else f for f in record_schema(table)])
@@ -317,8 +316,6 @@ def stream_table(table: str, chunks: Iterable[bytes], code: str | None, limit: i
     with pa.ipc.new_stream(out, plain) as stream:
         for chunk in chunks:
             rows = to_table(chunk)[table].cast(plain)
-            if code is not None:
-                rows = rows.filter(pc.equal(rows["code"], code))
             rows = rows if left is None else rows.slice(0, left)
             stream.write_table(rows)
             left = None if left is None else left - rows.num_rows

@@ -367,7 +367,8 @@ def _write(attempt: _Attempt, wal_dir: Path, archive_dir: Path) -> str:
     digest.update(rows.tobytes())
     run_id = digest.hexdigest()[:16]
     folder = wal_dir / f"{BACKFILL}-{run_id}"
-    header = run_header(BACKFILL, run_id, int(rows["exchange_ns"][0]), config)
+    codes = {code.decode("ascii") for code in rows["code"].tolist()}
+    header = run_header(BACKFILL, run_id, int(rows["exchange_ns"][0]), config, codes)
     chunks = (rows[at : at + APPEND_RECORDS].tobytes() for at in range(0, len(rows), APPEND_RECORDS))
     write_run(folder, run_id, header, chunks)
     for path in wal.existing_segments(folder):

@@ -71,6 +71,15 @@ fn bytes<'py>(py: Python<'py>, records: &[Record]) -> PyResult<Bound<'py, PyByte
     })
 }
 
+pub fn end_name(end: End) -> &'static str {
+    match end {
+        End::More => "more",
+        End::Sealed => "sealed",
+        End::Open => "open",
+        End::Torn => "torn",
+    }
+}
+
 fn row(problem: &Problem) -> ProblemRow {
     (problem.offset, problem.length, problem.first_sequence, problem.count, problem.message.clone())
 }
@@ -159,12 +168,7 @@ impl SegmentReader {
     /// `more`, `sealed`, `open` (nothing after the last block) or `torn`.
     #[getter]
     fn end(&self) -> &'static str {
-        match self.reader.end {
-            End::More => "more",
-            End::Sealed => "sealed",
-            End::Open => "open",
-            End::Torn => "torn",
-        }
+        end_name(self.reader.end)
     }
 
     /// (count, wrapping sum of xxh3) of the records read so far.

@@ -22,6 +22,7 @@ mod queue_position;
 mod signal_set;
 mod simulate;
 mod stamp;
+mod statistics;
 mod toxicity;
 mod windows;
 
@@ -35,6 +36,7 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     hft::register(module)?;
     log::register(module)?;
     simulate::register(module)?;
+    statistics::register(module)?;
     bars::register(module)?;
     book::register(module)?;
     correlation::register(module)?;

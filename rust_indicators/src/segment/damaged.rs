@@ -30,6 +30,12 @@ fn trades(first: u64, count: u64) -> Vec<Record> {
         .collect()
 }
 
+/// In memory where there is some: recovery syncs, and nothing here is about the disk.
+fn memory_folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+}
+
 /// Forty blocks of one to forty records; returns the whole file and where its footer starts.
 fn sealed(path: &Path) -> (Vec<u8>, usize) {
     let mut writer = SegmentWriter::create(path, b"{\"run_id\":\"a\"}").unwrap();
@@ -82,9 +88,7 @@ fn a_footer_cut_anywhere_is_written_again_from_the_blocks() {
 
 #[test]
 fn of_a_segment_damaged_in_any_way_only_records_that_were_written_come_back() {
-    // In memory where there is some: recovery syncs, and nothing here is about the disk.
-    let memory = Path::new("/dev/shm");
-    let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+    let folder = memory_folder();
     let (whole, _) = sealed(&folder.path().join("sound.wal"));
     let written: HashSet<[u8; 256]> = trades(1, 820).iter().map(|record| record.0).collect();
     let mut noise = Noise(11);
@@ -124,6 +128,75 @@ fn damage(bytes: &mut Vec<u8>, noise: &mut Noise) {
     if bytes.is_empty() {
         bytes.push(0);
     }
+}
+
+/// A few blocks of few records, so that every byte of the file can be changed in turn.
+fn small(path: &Path) -> SegmentWriter {
+    let mut writer = SegmentWriter::create(path, b"{\"first_sequence\":1,\"run_id\":\"a\"}").unwrap();
+    [(1, 3), (4, 1), (5, 4)].into_iter().for_each(|(first, count)| writer.append(&trades(first, count)).unwrap());
+    writer
+}
+
+/// Changes each byte in turn, in three ways, and says where `is_found` answers no.
+fn unnoticed(
+    path: &Path,
+    bytes: &[u8],
+    is_found: impl Fn(Result<(Vec<Record>, SegmentReader), String>) -> bool,
+) -> Vec<usize> {
+    let mut changed = bytes.to_vec();
+    let mut missed = Vec::new();
+    for at in 0..bytes.len() {
+        for mask in [1, 0x80, 0xFF] {
+            changed[at] = bytes[at] ^ mask;
+            std::fs::write(path, &changed).unwrap();
+            if !is_found(read(path)) {
+                missed.push(at);
+            }
+        }
+        changed[at] = bytes[at];
+    }
+    missed
+}
+
+#[test]
+fn one_changed_byte_anywhere_in_a_sealed_segment_is_found_and_what_is_left_was_written() {
+    let folder = memory_folder();
+    let path = folder.path().join("a.wal");
+    small(&path).seal().unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let written = trades(1, 8);
+    let missed = unnoticed(&path, &bytes, |answer| {
+        let Ok((records, reader)) = answer else { return true };
+        assert!(records.iter().all(|record| written.contains(record)));
+        !reader.problems.is_empty() || reader.end != End::Sealed
+    });
+    assert_eq!(missed, [0; 0], "of {} bytes", bytes.len());
+}
+
+#[test]
+fn one_changed_byte_anywhere_in_an_open_segment_is_found_also_in_the_zeros_written_ahead() {
+    let folder = memory_folder();
+    let path = folder.path().join("a.wal");
+    let end = small(&path).bytes() as usize;
+    let mut bytes = std::fs::read(&path).unwrap();
+    assert!(bytes.len() > end + 64 && bytes[end..].iter().all(|byte| *byte == 0));
+    bytes.truncate(end + 64);
+    let missed = unnoticed(&path, &bytes, |answer| {
+        answer.map_or(true, |(_, reader)| !reader.problems.is_empty() || reader.end != End::Open)
+    });
+    assert_eq!(missed, [0; 0], "of {} bytes", bytes.len());
+}
+
+#[test]
+fn what_lies_behind_the_end_of_a_sealed_segment_is_found_kept_and_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.wal");
+    let (whole, _) = sealed(&path);
+    std::fs::write(&path, [&whole[..], b"more\0"].concat()).unwrap();
+    assert_eq!(read(&path).unwrap().1.end, End::Torn);
+    assert_eq!(recover(&path).unwrap().torn_bytes, 4);
+    assert_eq!(std::fs::read(folder.path().join("a.wal.torn")).unwrap(), b"more");
+    assert!(std::fs::read(&path).unwrap() == whole);
 }
 
 #[test]

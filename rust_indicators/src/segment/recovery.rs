@@ -6,8 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::{
-    Contents, End, FOOTER_MAGIC, Problem, SegmentReader, TRAILER_BYTES, framed, sync_folder, trailer_of, write_end,
-    write_footer,
+    Contents, End, FOOTER_MAGIC, Problem, SegmentReader, TRAILER_BYTES, framed, sync_folder, write_end, write_footer,
 };
 
 /// What a recovery did to a segment.
@@ -31,7 +30,11 @@ pub fn recover(path: &Path) -> Result<Recovered, String> {
     let mut recovered = Recovered { problems: reader.problems.clone(), ..Recovered::default() };
     recovered.contents = reader.contents.clone();
     if reader.end == End::Sealed {
-        recovered.changed = finish_seal(path, &reader).map_err(failed)?;
+        return Ok(recovered);
+    }
+    recovered.changed = true;
+    if let Some(footer) = &reader.footer_json {
+        recovered.torn_bytes = finish_seal(path, reader.position, footer).map_err(failed)?;
         return Ok(recovered);
     }
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
@@ -39,23 +42,18 @@ pub fn recover(path: &Path) -> Result<Recovered, String> {
         recovered.torn_bytes = keep_torn_tail(&file, path, reader.position).map_err(failed)?;
     }
     write_footer(&file, reader.position, &reader.contents, true).map_err(failed)?;
-    recovered.changed = true;
     Ok(recovered)
 }
 
 /// Ends a segment whose writer died between its footer and its last eight bytes, or before the zeros written ahead
-/// were cut off: sealed for who reads it to the end, not sealed for who looks at the end. True if there was need.
-fn finish_seal(path: &Path, reader: &SegmentReader) -> io::Result<bool> {
-    let footer = framed(&FOOTER_MAGIC, reader.footer_json.as_deref().expect("sealed means that the footer was read"));
-    let length = reader.position + footer.len() as u64 + TRAILER_BYTES;
-    let mut trailer = [0; TRAILER_BYTES as usize];
-    let whole = reader.file.metadata()?.len() == length
-        && reader.file.read_exact_at(&mut trailer, length - TRAILER_BYTES).is_ok()
-        && trailer == trailer_of(footer.len());
-    if !whole {
-        write_end(&OpenOptions::new().write(true).open(path)?, reader.position, footer)?;
-    }
-    Ok(!whole)
+/// were cut off. What else lies behind is kept.
+fn finish_seal(path: &Path, position: u64, footer_json: &[u8]) -> io::Result<u64> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let footer = framed(&FOOTER_MAGIC, footer_json);
+    let end = position + footer.len() as u64 + TRAILER_BYTES;
+    let torn_bytes = if file.metadata()?.len() > end { keep_torn_tail(&file, path, end)? } else { 0 };
+    write_end(&file, position, footer)?;
+    Ok(torn_bytes)
 }
 
 fn keep_torn_tail(file: &File, path: &Path, position: u64) -> io::Result<u64> {
@@ -63,6 +61,9 @@ fn keep_torn_tail(file: &File, path: &Path, position: u64) -> io::Result<u64> {
     let mut tail = vec![0; (length - position) as usize];
     file.read_exact_at(&mut tail, position)?;
     let torn = tail.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    if torn == 0 {
+        return Ok(0);
+    }
     let mut name = path.as_os_str().to_owned();
     name.push(".torn");
     std::fs::write(&name, &tail[..torn])?;
