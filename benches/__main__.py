@@ -18,6 +18,7 @@ from benches import (
     handoff,
     machine,
     memory,
+    signals,
     simulated,
     size,
     universe,
@@ -25,7 +26,7 @@ from benches import (
 )
 from benches.measure import FULL, QUICK, ROOT, Bench, Row
 
-LIVE = (callback, handoff, durable, way, size, dataset, memory, continuity, simulated)
+LIVE = (callback, handoff, durable, way, size, dataset, memory, continuity, signals, simulated)
 DAILY = (audit, universe, clickhouse, daily)
 BENCHES = tuple(part.BENCH for part in (*LIVE, *DAILY))
 RESULTS = Path(__file__).with_name("RESULTS.md")

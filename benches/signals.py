@@ -200,7 +200,7 @@ def _signal_set(effort: Effort) -> list[Row]:
     with folder_on_disk() as folder:
         blob = simulated.record_busily(folder / "day", simulated.payloads())
     events = len(blob) // RECORD_BYTES
-    times = interleaved(effort.rounds, {"ours": lambda: SignalSet().observe_many(blob)})
+    times = interleaved(effort.rounds, {"ours": lambda: SignalSet().advance(blob)})
     ours = median(times["ours"]) / events * 1e9
     return [
         Row("SignalSet, every signal, a simulated day of books and trades", f"{ours:.0f} ns/event", "–", "–",

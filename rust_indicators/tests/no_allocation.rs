@@ -75,7 +75,7 @@ fn the_whole_set_allocates_for_a_new_instrument_and_never_for_an_event() {
     let codes = ["TXFD6", "MXFD6"];
     let events: Vec<Record> =
         (1..20_000).flat_map(|at| codes.map(|code| [book(code, at), trade(code, at)])).flatten().collect();
-    let first = allocations(|| codes.iter().for_each(|code| drop(set.update(&book(code, 0)))));
+    let first = allocations(|| codes.iter().for_each(|code| assert!(set.update(&book(code, 0)).is_some())));
     assert!(first > 0, "the counter sees the set");
     let mut seen = 0;
     let later = allocations(|| seen = events.iter().filter(|event| set.update(event).is_some()).count());

@@ -1,8 +1,0 @@
-"""T."""
-
-__all__: list[str] = []
-
-
-class MicroPrice:
-    def __init__(self, *a):
-        pass
