@@ -29,6 +29,7 @@ SIGNALS: dict[str, str] = {
     ),
     **dict.fromkeys(("NormalisedOfi", "normalised_ofi", "sample_last", "window_sums"), "windows"),
     **dict.fromkeys(("IntegratedOfi", "integrated_ofi", "integrated_ofi_past", "ofi_weights"), "integrated"),
+    **dict.fromkeys(("MicroPrice", "micro_price"), "micro_price"),
 }
 
 

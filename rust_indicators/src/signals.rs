@@ -9,6 +9,7 @@ pub mod hawkes;
 pub mod impact;
 pub mod integrated;
 pub mod kalman;
+pub mod micro_price;
 pub mod queue_position;
 pub mod signal_set;
 pub mod toxicity;
