@@ -15,6 +15,7 @@ pub mod hawkes_likelihood;
 pub mod impact;
 pub mod integrated;
 pub mod kalman;
+pub mod micro_price;
 pub mod queue_position;
 pub mod rolling;
 pub mod signal_set;

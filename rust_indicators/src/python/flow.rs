@@ -17,10 +17,10 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 /// Four columns of a level.
-struct SideColumns<'py>([Column<'py, i64>; 4]);
+pub struct SideColumns<'py>([Column<'py, i64>; 4]);
 
 impl<'py> SideColumns<'py> {
-    fn new(given: [&Bound<'py, PyAny>; 4]) -> PyResult<Self> {
+    pub fn new(given: [&Bound<'py, PyAny>; 4]) -> PyResult<Self> {
         Ok(Self([
             column("bid_price_e6", given[0])?,
             column("bid_volume", given[1])?,
@@ -29,7 +29,7 @@ impl<'py> SideColumns<'py> {
         ]))
     }
 
-    fn sides(&self) -> Sides<'_> {
+    pub fn sides(&self) -> Sides<'_> {
         let [bid_price_e6, bid_volume, ask_price_e6, ask_volume] = &self.0;
         Sides {
             bid_price_e6: bid_price_e6.slice(),

@@ -17,6 +17,7 @@ mod integrated;
 mod kalman;
 mod levels;
 mod log;
+mod micro_price;
 mod publisher;
 mod queue_position;
 mod signal_set;
@@ -46,6 +47,7 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     impact::register(module)?;
     integrated::register(module)?;
     kalman::register(module)?;
+    micro_price::register(module)?;
     queue_position::register(module)?;
     signal_set::register(module)?;
     toxicity::register(module)?;

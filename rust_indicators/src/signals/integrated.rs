@@ -24,13 +24,14 @@ fn first_component(covariance: &Matrix, levels: usize) -> Option<Vector> {
     let mut axes = [[0.0; LEVELS_MAX]; LEVELS_MAX];
     (0..LEVELS_MAX).for_each(|level| axes[level][level] = 1.0);
     for _ in 0..SWEEPS_MAX {
-        let off: f64 = (0..levels).flat_map(|p| (p + 1..levels).map(move |q| (p, q))).map(|(p, q)| rest[p][q].abs()).sum();
+        let off: f64 =
+            (0..levels).flat_map(|p| (p + 1..levels).map(move |q| (p, q))).map(|(p, q)| rest[p][q].abs()).sum();
         if off < OFF_MAX {
             break;
         }
         for p in 0..levels {
             for q in p + 1..levels {
-                rotate(&mut rest, &mut axes, p, q, levels);
+                rotate(&mut rest, &mut axes, p, q);
             }
         }
     }
@@ -44,8 +45,8 @@ fn first_component(covariance: &Matrix, levels: usize) -> Option<Vector> {
     Some(weights)
 }
 
-/// One Jacobi rotation: what `p` and `q` share becomes 0.
-fn rotate(rest: &mut Matrix, axes: &mut Matrix, p: usize, q: usize, levels: usize) {
+/// One Jacobi rotation: what `p` and `q` share becomes 0; p < q.
+fn rotate(rest: &mut Matrix, axes: &mut Matrix, p: usize, q: usize) {
     if rest[p][q] == 0.0 {
         return;
     }
@@ -53,15 +54,13 @@ fn rotate(rest: &mut Matrix, axes: &mut Matrix, p: usize, q: usize, levels: usiz
     let tangent = theta.signum() / (theta.abs() + theta.hypot(1.0));
     let cosine = 1.0 / tangent.hypot(1.0);
     let sine = tangent * cosine;
-    for row in rest.iter_mut().take(levels) {
+    for row in rest.iter_mut().chain(axes.iter_mut()) {
         let (one, other) = (row[p], row[q]);
         (row[p], row[q]) = (cosine * one - sine * other, sine * one + cosine * other);
     }
-    for k in 0..levels {
-        let (one, other) = (rest[p][k], rest[q][k]);
-        (rest[p][k], rest[q][k]) = (cosine * one - sine * other, sine * one + cosine * other);
-        let (one, other) = (axes[k][p], axes[k][q]);
-        (axes[k][p], axes[k][q]) = (cosine * one - sine * other, sine * one + cosine * other);
+    let (above, below) = rest.split_at_mut(q);
+    for (one, other) in above[p].iter_mut().zip(&mut below[0]) {
+        (*one, *other) = (cosine * *one - sine * *other, sine * *one + cosine * *other);
     }
     (rest[p][q], rest[q][p]) = (0.0, 0.0);
 }
@@ -115,7 +114,10 @@ pub fn integrated_ofi(normalised: &[&[f64]], weights: &[f64], out: &mut [f64]) -
     }
     let magnitude: f64 = weights.iter().map(|weight| weight.abs()).sum();
     if !(magnitude > 0.0 && magnitude <= NORMALISED_MAX) {
-        return Err(Refused::new("weights", format!("their magnitudes sum to {magnitude}, not a number within 0 … 10¹⁰⁰")));
+        return Err(Refused::new(
+            "weights",
+            format!("their magnitudes sum to {magnitude}, not a number within 0 … 10¹⁰⁰"),
+        ));
     }
     for (row, value) in out.iter_mut().enumerate() {
         let sum: f64 = weights.iter().zip(normalised).map(|(weight, column)| weight * column[row]).sum();
@@ -193,8 +195,8 @@ impl IntegratedOfi {
         let warm = self.past.windows >= self.warm_up;
         let weights = if warm && sound { first_component(&self.past.products, self.levels) } else { None };
         self.weights = weights.unwrap_or([f64::NAN; LEVELS_MAX]);
-        self.value = weights
-            .map_or(f64::NAN, |weights| weights.iter().zip(window).map(|(weight, value)| weight * value).sum());
+        self.value =
+            weights.map_or(f64::NAN, |weights| weights.iter().zip(window).map(|(weight, value)| weight * value).sum());
         self.validity = self.arming.validity(warm, weights.is_some());
         if sound {
             self.past.learn(&window, self.levels);

@@ -28,8 +28,9 @@ pub fn window_sums(exchange_ns: &[i64], values: &[i64], edges_ns: &[i64], out: &
     let mut begin = ends.next().unwrap_or(0);
     for (window, (end, value)) in ends.zip(out).enumerate() {
         let sum: i128 = values[begin..end].iter().map(|value| i128::from(*value)).sum();
-        *value =
-            sum.try_into().map_err(|_| Refused::new("values", format!("window {window}: their sum is beyond int64")))?;
+        *value = sum
+            .try_into()
+            .map_err(|_| Refused::new("values", format!("window {window}: their sum is beyond int64")))?;
         begin = end;
     }
     Ok(())
@@ -66,12 +67,7 @@ pub struct Flow<'a> {
 
 /// Normalised OFI of every level and window into `out`, level by level. The columns are as many and as long as
 /// `exchange_ns`, and the volumes some.
-pub fn normalised_ofi(
-    exchange_ns: &[i64],
-    flow: Flow<'_>,
-    edges_ns: &[i64],
-    out: &mut [f64],
-) -> Result<(), Refused> {
+pub fn normalised_ofi(exchange_ns: &[i64], flow: Flow<'_>, edges_ns: &[i64], out: &mut [f64]) -> Result<(), Refused> {
     let windows = check_edges(exchange_ns, edges_ns)?;
     let levels = flow.contributions.len();
     same_rows(&[("edges_ns", windows * levels), ("out", out.len())])?;
@@ -145,8 +141,7 @@ impl NormalisedOfi {
 
     /// The edge that ends the window of a stamp; the last one a stamp can have ends the last window.
     fn end_of(&self, exchange_ns: i64) -> i64 {
-        let (stamp, anchor, window) =
-            (i128::from(exchange_ns), i128::from(self.anchor_ns), i128::from(self.window_ns));
+        let (stamp, anchor, window) = (i128::from(exchange_ns), i128::from(self.anchor_ns), i128::from(self.window_ns));
         let end = anchor - (anchor - stamp).div_euclid(window) * window;
         end.min(i128::from(i64::MAX)) as i64
     }
