@@ -6,6 +6,7 @@ Econometrics 12(1) 47–88.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -75,7 +76,7 @@ class SessionFlow:
     @property
     def r_squared(self) -> float:
         """Mean over half-hours."""
-        return float(np.mean([line.r_squared for _, line in self.blocks])) if self.blocks else float("nan")
+        return np.mean([line.r_squared for _, line in self.blocks]).item() if self.blocks else math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +146,11 @@ def _session(
 def regress(flow: Int64s, change: NDArray[np.float64]) -> Line:
     """Least squares; NaN where flow or price stood still: there is nothing to explain."""
     x, y = flow - flow.mean(), change - change.mean()
-    xx, yy, xy = float(x @ x), float(y @ y), float(x @ y)
+    xx, yy, xy = (x @ x).item(), (y @ y).item(), (x @ y).item()
     if xx == 0 or yy == 0:
-        return Line(float("nan"), float("nan"), float("nan"))
+        return Line(math.nan, math.nan, math.nan)
     slope = xy / xx
-    return Line(slope, float(change.mean() - slope * flow.mean()), xy * xy / (xx * yy))
+    return Line(slope, (change.mean() - slope * flow.mean()).item(), xy * xy / (xx * yy))
 
 
 def summary(study: FlowStudy) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from hypothesis import settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from real_data import DATA
@@ -18,10 +17,6 @@ from rust_indicators import EMPTY_PRICE_E6, decode_l5
 
 SECOND = 1_000_000_000
 TICK_E6 = 1_000_000
-# The same examples every time in CI; `make test HYPOTHESIS=…` is not needed to find more: change the seed here.
-settings.register_profile("signals", deadline=None, derandomize=True, max_examples=60)
-settings.load_profile("signals")
-
 Column = NDArray[np.int64]
 
 

@@ -30,7 +30,8 @@ from rust_indicators.reference import book as reference
 Touches = tuple[Column, Column, Column, Column]
 Book = tuple[list[Column], ...]
 BACKENDS = pytest.mark.parametrize("backend", [_rust, reference])
-SAID = ("mid2_e6", "spread_ticks", "weighted_mid", "queue_imbalance", "depth_ratio", "book_slope", "flags")
+SAID = ("mid2_e6", "spread_ticks", "weighted_mid", "queue_imbalance", "depth_imbalance", "depth_ratio", "book_slope",
+        "flags")  # fmt: skip
 
 
 @given(touches())
@@ -47,7 +48,8 @@ def test_what_the_levels_say_is_what_the_reference_says_and_the_stream(book: Boo
     bid, bid_volume, ask, ask_volume = book
     restart = data.draw(marks(len(bid[0])))
     batch = {
-        "queue_imbalance": queue_imbalance(bid_volume, ask_volume),
+        "queue_imbalance": queue_imbalance(bid_volume[:1], ask_volume[:1]),
+        "depth_imbalance": queue_imbalance(bid_volume, ask_volume),
         "depth_ratio": depth_ratio(bid_volume, ask_volume),
         "book_slope": book_slope(*book, TICK_E6),
         "mid2_e6": mid2_e6(bid[0], ask[0]),
@@ -55,7 +57,7 @@ def test_what_the_levels_say_is_what_the_reference_says_and_the_stream(book: Boo
         "weighted_mid": weighted_mid(bid[0], bid_volume[0], ask[0], ask_volume[0]),
         "flags": book_flags(bid[0], ask[0]),
     }
-    assert_same(batch["queue_imbalance"], reference.queue_imbalance(bid_volume, ask_volume), 1e-12)
+    assert_same(batch["depth_imbalance"], reference.queue_imbalance(bid_volume, ask_volume), 1e-12)
     assert_same(batch["depth_ratio"], reference.depth_ratio(bid_volume, ask_volume), 1e-12)
     assert_same(batch["book_slope"], reference.book_slope(*book, TICK_E6), 1e-12)
     states = (BookState(len(bid), TICK_E6), reference.BookState(len(bid), TICK_E6))
@@ -91,7 +93,7 @@ def test_a_book_by_hand(backend: object) -> None:
     state.update(prices[0], [6, 4], prices[1], (2, 8))
     assert (state.mid2_e6, state.spread_ticks, state.flags) == (202 * TICK_E6, 2.0, 0)
     assert state.weighted_mid == pytest.approx((6 * 102 + 2 * 100) / 8 * TICK_E6)
-    assert (state.queue_imbalance, state.depth_ratio) == (0.0, 1.0)
+    assert (state.queue_imbalance, state.depth_imbalance, state.depth_ratio) == (0.5, 0.0, 1.0)
     bid, ask = (1 * 6 + 2 * 10) / (1 + 4), (1 * 2 + 3 * 10) / (1 + 9)
     assert state.book_slope == pytest.approx((bid + ask) / 2)
     state.taint()

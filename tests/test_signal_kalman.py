@@ -62,7 +62,7 @@ def test_it_is_the_level_given_all_observations_at_once(rows: Observed, q: float
     expected = conditioned(rows, q)
     for backend in (_rust, reference):
         for found, wanted in zip(backend.local_level(*rows, q), expected, strict=True):
-            assert_same(found, wanted, relative=1e-9)  # the matrices lose what the recursion keeps
+            assert_same(found, wanted, relative=1e-6)  # the matrices lose what the recursion keeps
 
 
 @given(observations(rows_max=40), st.data())

@@ -15,7 +15,7 @@ from signal_columns import SECOND, TICK_E6, Column, assert_same, futures, marks,
 
 from rust_indicators import EMPTY_PRICE_E6, MicroPrice, Validity, _rust, micro_price, sample_last, weighted_mid
 from rust_indicators.calibrate import fit_micro_price
-from rust_indicators.reference import micro_price as reference
+from rust_indicators.reference import microprice as reference
 
 Touches = tuple[Column, Column, Column, Column]
 BACKENDS = pytest.mark.parametrize("backend", [_rust, reference])

@@ -12,7 +12,7 @@ from rust_indicators.reference.hawkes_bivariate import *
 from rust_indicators.reference.impact import *
 from rust_indicators.reference.integrated import *
 from rust_indicators.reference.kalman import *
-from rust_indicators.reference.micro_price import *
+from rust_indicators.reference.microprice import *
 from rust_indicators.reference.queue_position import *
 from rust_indicators.reference.signal_set import *
 from rust_indicators.reference.toxicity import *

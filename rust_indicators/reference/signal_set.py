@@ -17,7 +17,7 @@ from rust_indicators.reference.hawkes_bivariate import BivariateHawkes
 from rust_indicators.reference.impact import Amihud, KyleLambda, Roll
 from rust_indicators.reference.integrated import IntegratedOfi
 from rust_indicators.reference.kalman import LocalLevel
-from rust_indicators.reference.micro_price import MicroPrice
+from rust_indicators.reference.microprice import MicroPrice
 from rust_indicators.reference.records import ABSENT_U32, BOOK, OUTAGE, START, TRADE, RecordView, views
 from rust_indicators.reference.toxicity import Vpin
 from rust_indicators.reference.windows import normalised
@@ -306,19 +306,19 @@ class _Instrument:
     def _show_book(self, book: list[tuple[int, ...]]) -> None:
         state = self.book
         state.update(*book)
-        two_sided = state.mid2_e6 != EMPTY_PRICE_E6
-        self._mid2_e6 = state.mid2_e6 if two_sided else None
+        twice, two_sided = state.mid2_e6, state.mid2_e6 != EMPTY_PRICE_E6
+        self._mid2_e6 = twice if two_sided else None
         for name in ("spread_ticks", "weighted_mid", "queue_imbalance", "depth_imbalance", "depth_ratio", "book_slope"):
             value = getattr(state, name)
             self._set(name, value, Validity.UNDEFINED if np.isnan(value) else Validity.VALID)
-        self._set("mid", state.mid2_e6 / 2, Validity.VALID if two_sided else Validity.UNDEFINED)
+        self._set("mid", twice / 2, Validity.VALID if two_sided else Validity.UNDEFINED)
         best = [side[0] for side in book]
         micro = np.nan if self.micro is None else self.micro.update(*best)
         self._set("micro_price", micro, Validity.UNDEFINED if np.isnan(micro) else Validity.VALID)
         if two_sided:
             # Half the spread as deviation of an observation, half a tick where the book is locked or crossed.
             half = max(best[2] - best[0], self._parameters.tick_size_e6) / 2
-            self.fair.update(self._newest_ns, state.mid2_e6 / 2, half * half)
+            self.fair.update(self._newest_ns, twice / 2, half * half)
             self._set("fair_price", self.fair.value, self.fair.validity)
 
     def _trade(self, view: RecordView) -> None:

@@ -12,7 +12,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(micro_price, module)?)
 }
 
-fn table(given: &Bound<'_, PyAny>, tick_size_e6: i64) -> PyResult<kernel::Table> {
+/// Rows of spreads, columns of buckets.
+pub fn table(given: &Bound<'_, PyAny>, tick_size_e6: i64) -> PyResult<kernel::Table> {
     let wrong = || refused(Refused::new("table", "must be a contiguous 2-dimensional array of float64"));
     let array = given.cast::<PyArray2<f64>>().map_err(|_| wrong())?;
     let readable = array.try_readonly().map_err(|_| wrong())?;

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::arrays::refused;
+use super::micro_price::table;
 use crate::record::{RECORD_BYTES, Record, code_bytes, records_in};
 use crate::signals::signal_set::{self, NAMES, Parameters, Reading, SIGNALS};
 
@@ -49,7 +50,7 @@ impl SignalSet {
             roll_trades,
             fair_price_q,
             hawkes,
-            micro_price: micro_price.map(|_| crate::signals::micro_price::Table),
+            micro_price: micro_price.map(|given| table(given, tick_size_e6)).transpose()?,
         };
         Ok(Self(signal_set::SignalSet::new(parameters).map_err(refused)?))
     }
@@ -80,7 +81,7 @@ impl SignalSet {
             roll_trades,
             fair_price_q,
             hawkes,
-            micro_price: micro_price.map(|_| crate::signals::micro_price::Table),
+            micro_price: micro_price.map(|given| table(given, tick_size_e6)).transpose()?,
         };
         let code = code_bytes(code).ok_or_else(|| PyValueError::new_err("code: more than 16 bytes, or not ASCII"))?;
         self.0.add(code, parameters).map_err(refused)
@@ -125,10 +126,8 @@ impl SignalSet {
         let values = PyArray2::zeros(py, [rows, SIGNALS], false);
         let validity = PyArray2::zeros(py, [rows, SIGNALS], false);
         {
-            let (mut places, mut values, mut validity) =
-                (places.readwrite(), values.readwrite(), validity.readwrite());
-            let (places, values, validity) =
-                (places.as_slice_mut()?, values.as_slice_mut()?, validity.as_slice_mut()?);
+            let (mut places, mut values, mut validity) = (places.readwrite(), values.readwrite(), validity.readwrite());
+            let (places, values, validity) = (places.as_slice_mut()?, values.as_slice_mut()?, validity.as_slice_mut()?);
             py.detach(|| fill(&mut self.0, bytes, places, values, validity));
         }
         Ok((places, values, validity))

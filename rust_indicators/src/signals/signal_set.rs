@@ -8,8 +8,8 @@ use super::admission::{Admission, Admitted};
 use super::book::BookState;
 use super::flow::{Mlofi, Sides, signed_volume};
 use super::hawkes_bivariate::{BivariateHawkes, Matrix, Pair};
-use super::integrated::IntegratedOfi;
 use super::impact::{Amihud, KyleLambda, Roll};
+use super::integrated::IntegratedOfi;
 use super::kalman::LocalLevel;
 use super::micro_price::{MicroPrice, Table};
 use super::toxicity::Vpin;
@@ -175,7 +175,7 @@ impl Instrument {
         }
         let tick_size_e6 = parameters.tick_size_e6;
         let hawkes = parameters.hawkes.map(|(mu, alpha, beta)| BivariateHawkes::new(mu, alpha, beta)).transpose()?;
-        let micro = parameters.micro_price.clone().map(|table| MicroPrice::new(table, tick_size_e6)).transpose()?;
+        let micro = parameters.micro_price.clone().map(MicroPrice::new);
         Ok(Self {
             admission: Admission::new(futures),
             window_ns: parameters.window_ns,
