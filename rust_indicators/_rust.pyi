@@ -125,7 +125,6 @@ def log_slot(received_ns: int) -> str: ...
 # Before Python 3.12 the stubs of numpy do not say that an array is a buffer.
 _Column = Buffer | NDArray[Any]
 
-
 class EventRows:
     """Rows of hftbacktest's event type, 64 bytes each, read-only."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import numpy as np
@@ -230,19 +229,6 @@ def test_sizes_and_single_trades_are_refused_by_name(backend: Any) -> None:
         backend.DollarBars(1).update(9, -5, 2, 1)
     with pytest.raises(ValueError, match="restart: has 1 rows"):
         backend.tick_bars(*C, 2, restart=np.zeros(1, np.uint8))
-
-
-@pytest.mark.parametrize("name", reference.__all__)
-def test_kernel_and_reference_take_the_same_arguments(name: str) -> None:
-    def arguments(of: Any) -> list[tuple[str, Any, Any]]:
-        return [(p.name, p.kind, p.default) for p in inspect.signature(of).parameters.values() if p.name != "self"]
-
-    ours, theirs = getattr(_rust, name), getattr(reference, name)
-    assert arguments(ours) == arguments(theirs)
-    assert name in reference.__all__
-    if inspect.isclass(theirs):
-        for method in ("update", "update_many", "flush", "reset", "taint"):
-            assert arguments(getattr(ours, method)) == arguments(getattr(theirs, method))
 
 
 @needs_data

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -177,17 +175,3 @@ def test_a_day_of_the_future_is_never_crossed_and_its_parts_agree() -> None:
     slope = book_slope(books.bid_price_e6, books.bid_volume, books.ask_price_e6, books.ask_volume, TICK_E6)
     assert (slope[both & (spread >= 0)] > 0).all()
     assert 3 < np.median(spread[both]) < 5  # published: 4
-
-
-def parameters(signature: inspect.Signature) -> list[tuple[str, object, object]]:
-    return [(one.name, one.kind, one.default) for one in signature.parameters.values() if one.name != "self"]
-
-
-@pytest.mark.parametrize("name", reference.__all__)
-def test_the_kernel_takes_what_the_reference_takes(name: str) -> None:
-    kernel, ours = getattr(_rust, name), getattr(reference, name)
-    assert parameters(inspect.signature(kernel)) == parameters(inspect.signature(ours))
-    if inspect.isclass(ours):
-        for method in ("update", "update_many", "reset", "taint"):
-            found = inspect.signature(getattr(kernel, method))
-            assert parameters(found) == parameters(inspect.signature(getattr(ours, method)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from datetime import UTC, datetime
 from typing import Any
@@ -254,13 +253,6 @@ def test_a_row_that_cannot_follow_leaves_no_trace(backend: Any, rows: tuple[Any,
     state.update_y(0, 1.0)
     state.update_x(3, 2.0)
     assert state.update_y(4, 3.0) == 2.0
-
-
-@pytest.mark.parametrize("name", ["hayashi_yoshida", "lead_lag", "realised_variance", "HayashiYoshida"])
-def test_kernel_and_reference_take_the_same_arguments(name: str) -> None:
-    ours, theirs = (inspect.signature(getattr(module, name)) for module in (_rust, reference))
-    plain = [[(word.name, word.kind, word.default) for word in found.parameters.values()] for found in (ours, theirs)]
-    assert plain[0] == plain[1]
 
 
 def mids_of_the_day(name: str) -> Series:

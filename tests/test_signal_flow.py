@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -261,17 +259,3 @@ def test_trade_imbalance_refuses_what_is_no_trade(backend: object) -> None:
     with pytest.raises(ValueError, match="restart: row 0 is 3"):
         state.update_many(sides, volumes, restart=np.array([3, 0], np.uint8))
     assert (state.value, state.validity) == (0, Validity.WARMING_UP)
-
-
-def parameters(signature: inspect.Signature) -> list[tuple[str, object, object]]:
-    return [(one.name, one.kind, one.default) for one in signature.parameters.values() if one.name != "self"]
-
-
-@pytest.mark.parametrize("name", reference.__all__)
-def test_the_kernel_takes_what_the_reference_takes(name: str) -> None:
-    kernel, ours = getattr(_rust, name), getattr(reference, name)
-    assert parameters(inspect.signature(kernel)) == parameters(inspect.signature(ours))
-    if inspect.isclass(ours):
-        for method in ("update", "update_many", "reset", "taint"):
-            found = inspect.signature(getattr(kernel, method))
-            assert parameters(found) == parameters(inspect.signature(getattr(ours, method)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from inspect import Parameter, signature
 from types import ModuleType
 from typing import Any
 
@@ -263,11 +262,3 @@ def test_the_residuals_of_real_trades_are_nearer_to_exponential_than_poisson() -
     assert (
         kolmogorov(_rust.hawkes_residuals(stamps, *fitted)) < kolmogorov(_rust.hawkes_residuals(stamps, *poisson)) / 2
     )
-
-
-@pytest.mark.parametrize("name", reference.__all__)
-def test_kernel_and_reference_are_called_alike(name: str) -> None:
-    def parameters(of: Any) -> list[tuple[str, Any]]:
-        return [(p.name, p.default) for p in signature(of).parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
-
-    assert parameters(getattr(_rust, name)) == parameters(getattr(reference, name))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
-from inspect import Parameter, signature
 from types import ModuleType
 from typing import Any
 
@@ -318,11 +317,3 @@ def test_a_refusal_leaves_the_state_as_it_was(backend: ModuleType) -> None:
     with pytest.raises(ValueError, match="is before the last event"):
         state.intensity_at(2 * SECOND)
     assert state.update(3 * SECOND, 0) == other.update(3 * SECOND, 0)
-
-
-@pytest.mark.parametrize("name", reference.__all__)
-def test_kernel_and_reference_are_called_alike(name: str) -> None:
-    def parameters(of: Any) -> list[tuple[str, Any]]:
-        return [(p.name, p.default) for p in signature(of).parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
-
-    assert parameters(getattr(_rust, name)) == parameters(getattr(reference, name))

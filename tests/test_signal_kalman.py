@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import Any
 
@@ -193,10 +192,3 @@ def test_what_is_no_observation_is_refused_by_name(
             state.update(*one)
     assert (state.value, state.variance) == (1.0, 1.0)
     assert state.update(0, 3.0, 1.0) == 2.0
-
-
-@pytest.mark.parametrize("name", ["local_level", "LocalLevel"])
-def test_kernel_and_reference_take_the_same_arguments(name: str) -> None:
-    ours, theirs = (inspect.signature(getattr(module, name)) for module in (_rust, reference))
-    plain = [[(word.name, word.kind, word.default) for word in found.parameters.values()] for found in (ours, theirs)]
-    assert plain[0] == plain[1]

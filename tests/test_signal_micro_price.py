@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import numpy as np
@@ -151,17 +150,3 @@ def test_a_table_of_the_day_before_says_something_of_the_next() -> None:
     known = ~np.isnan(told) & ~np.isnan(came)
     assert np.corrcoef(told[known], came[known])[0, 1] > 5 / np.sqrt(known.sum())  # chance would be 1 / √n
     assert (price != weighted_mid(*best)).mean() > 0.5  # most of the day has a fitted spread
-
-
-def parameters(signature: inspect.Signature) -> list[tuple[str, object, object]]:
-    return [(one.name, one.kind, one.default) for one in signature.parameters.values() if one.name != "self"]
-
-
-@pytest.mark.parametrize("name", reference.__all__)
-def test_the_kernel_takes_what_the_reference_takes(name: str) -> None:
-    kernel, ours = getattr(_rust, name), getattr(reference, name)
-    assert parameters(inspect.signature(kernel)) == parameters(inspect.signature(ours))
-    if inspect.isclass(ours):
-        for method in ("update", "update_many", "reset", "taint"):
-            found = inspect.signature(getattr(kernel, method))
-            assert parameters(found) == parameters(inspect.signature(getattr(ours, method)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import Any
 
@@ -326,18 +325,6 @@ def test_bulk_vpin_refuses_by_name(
     with pytest.raises(ValueError, match="volume: row 1"):
         state.update_many(V, V - 6 + np.array([1, -7]))
     assert state.update(2 * 10**6, 1) == pytest.approx(math.erf(math.sqrt(0.5)) / 10)
-
-
-@pytest.mark.parametrize("name", reference.__all__)
-def test_kernel_and_reference_take_the_same_arguments(name: str) -> None:
-    def arguments(of: Any) -> list[tuple[str, Any, Any]]:
-        return [(p.name, p.kind, p.default) for p in inspect.signature(of).parameters.values() if p.name != "self"]
-
-    ours, theirs = getattr(_rust, name), getattr(reference, name)
-    assert arguments(ours) == arguments(theirs)
-    if inspect.isclass(theirs):
-        methods = [method for method in vars(theirs) if not method.startswith("_")]
-        assert methods and all(arguments(getattr(ours, m)) == arguments(getattr(theirs, m)) for m in methods)
 
 
 @needs_data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import numpy as np
@@ -325,19 +324,3 @@ def test_a_refused_window_leaves_no_trace(backend: Any) -> None:
     for value in (1.0, 2.0):
         assert np.isnan(state.update((value,)))
     assert state.update((5.0,)) == 5.0
-
-
-def parameters(signature: inspect.Signature) -> list[tuple[str, object, object]]:
-    return [(one.name, one.kind, one.default) for one in signature.parameters.values() if one.name != "self"]
-
-
-@pytest.mark.parametrize(
-    ("reference", "name"), [(module, name) for module in (windows, integrated) for name in module.__all__]
-)
-def test_the_kernel_takes_what_the_reference_takes(reference: Any, name: str) -> None:
-    kernel, ours = getattr(_rust, name), getattr(reference, name)
-    assert parameters(inspect.signature(kernel)) == parameters(inspect.signature(ours))
-    if inspect.isclass(ours):
-        for method in ("update", "update_many", "reset", "taint"):
-            found = inspect.signature(getattr(kernel, method))
-            assert parameters(found) == parameters(inspect.signature(getattr(ours, method)))

@@ -125,8 +125,10 @@ class SignalSet:
 
     def update(self, record: Any, /) -> int:
         """One record of 256 bytes: the place of its instrument, or −1 where no signal saw it."""
-        [view] = views(record)
-        return self._update(view)
+        found = list(views(record))
+        if len(found) != 1:
+            raise ValueError("record: update takes one, update_many takes many")
+        return self._update(found[0])
 
     def advance(self, records: Any, /) -> int:
         """`update` for every record: how many were seen."""

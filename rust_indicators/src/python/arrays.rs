@@ -1,6 +1,6 @@
 //! NumPy and Arrow arrays as slices and back, without a copy; every refusal is a ValueError that names the argument.
 use numpy::{Element, PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadwriteArray1, PyUntypedArrayMethods};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyImportError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::signals::Refused;
@@ -35,8 +35,16 @@ impl<T: Named> Column<'_, T> {
     }
 }
 
+/// Batches need NumPy, which a live host may not have; its absence is an ImportError that says what to install.
+pub fn require_numpy(py: Python<'_>) -> PyResult<()> {
+    py.import("numpy").map(|_| ()).map_err(|_| {
+        PyImportError::new_err("columns of signals need NumPy: pip install 'shijim[signals]'; update() does not")
+    })
+}
+
 /// A contiguous array of one dimension and the right type; Arrow arrays and pandas columns give theirs without a copy.
 pub fn column<'py, T: Named>(argument: &str, given: &Bound<'py, PyAny>) -> PyResult<Column<'py, T>> {
+    require_numpy(given.py())?;
     let refuse = |reason: String| PyValueError::new_err(format!("{argument}: {reason}"));
     let given = match given.getattr_opt("to_numpy")? {
         Some(to_numpy) => to_numpy.call0().map_err(|_| {

@@ -5,7 +5,7 @@ use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::arrays::refused;
+use super::arrays::{refused, require_numpy};
 use super::micro_price::table;
 use crate::record::{RECORD_BYTES, Record, code_bytes, records_in};
 use crate::signals::signal_set::{self, NAMES, Parameters, Reading, SIGNALS};
@@ -101,11 +101,11 @@ impl SignalSet {
     }
 
     /// One record: the place of its instrument, or −1.
-    #[pyo3(signature = (records, /))]
-    fn update(&mut self, records: PyBuffer<u8>) -> PyResult<i64> {
-        let bytes = whole(&records)?;
+    #[pyo3(signature = (record, /))]
+    fn update(&mut self, record: PyBuffer<u8>) -> PyResult<i64> {
+        let bytes = whole(&record)?;
         let record: &[u8; RECORD_BYTES] =
-            bytes.try_into().map_err(|_| PyValueError::new_err("records: update takes one, update_many takes many"))?;
+            bytes.try_into().map_err(|_| PyValueError::new_err("record: update takes one, update_many takes many"))?;
         Ok(self.0.update(&Record(*record)).map_or(-1, |place| place as i64))
     }
 
@@ -120,7 +120,7 @@ impl SignalSet {
     #[pyo3(signature = (records, /))]
     fn update_many<'py>(&mut self, py: Python<'py>, records: PyBuffer<u8>) -> PyResult<Rows<'py>> {
         let bytes = whole(&records)?;
-        py.import("numpy")?;
+        require_numpy(py)?;
         let rows = bytes.len() / RECORD_BYTES;
         let places = PyArray1::zeros(py, rows, false);
         let values = PyArray2::zeros(py, [rows, SIGNALS], false);
