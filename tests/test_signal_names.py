@@ -101,3 +101,19 @@ def test_an_array_is_read_without_a_copy_and_results_go_where_they_are_wanted() 
     assert not out.any()
     with pytest.raises(ValueError, match="out: is read-only, or one of the inputs"):
         ofi(*columns, out=columns[1])
+
+
+@pytest.mark.parametrize("backend", [_rust, reference])
+def test_a_column_that_no_kernel_can_read_is_refused(backend: Any) -> None:
+    volume = np.array([5, 6], np.int64)
+    unaligned = np.frombuffer(memoryview(bytes(17))[1:], np.int64)
+    for column, reason in (
+        (unaligned, "is not contiguous and aligned"),
+        (np.arange(4)[::2], "is not contiguous and aligned"),
+        (volume.astype(">i8"), "must be a 1-dimensional array of int64"),
+        (volume.astype(np.uint64), "must be a 1-dimensional array of int64"),
+        (volume.reshape(2, 1), "must be a 1-dimensional array of int64"),
+        (memoryview(bytes(16)), "must be a 1-dimensional array of int64"),
+    ):
+        with pytest.raises(ValueError, match=f"^bid_price_e6: {reason}"):
+            backend.ofi(column, volume, volume, volume)

@@ -137,9 +137,9 @@ def test_the_live_command_runs_from_a_base_install(clean: Path, tmp_path: Path) 
 
 
 def test_streaming_signals_need_no_numpy_and_batches_say_what_to_install(clean: Path, tmp_path: Path) -> None:
-    one = "from rust_indicators import *; s = Ofi(); s.update(1, 2, 3, 4); assert s.update(1, 5, 3, 4) == 3"
-    set_of_all = "assert SignalSet().update(bytes(256)) == -1"
-    asked = run(clean / "python", "-c", f"{one}; {set_of_all}; ofi([1], [1], [1], [1])", folder=tmp_path)
+    one = "import rust_indicators as r; s = r.Ofi(); s.update(1, 2, 3, 4); assert s.update(1, 5, 3, 4) == 3"
+    set_of_all = "assert r.SignalSet().update(bytes(256)) == -1"
+    asked = run(clean / "python", "-c", f"{one}; {set_of_all}; r.ofi([1], [1], [1], [1])", folder=tmp_path)
     assert asked.returncode == 1
     assert asked.stderr.strip().splitlines()[-1].startswith("ImportError: columns of signals need NumPy: pip install")
 

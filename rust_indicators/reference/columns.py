@@ -29,8 +29,8 @@ def column(argument: str, given: Any, dtype: type[_Scalar]) -> NDArray[_Scalar]:
     if not isinstance(given, np.ndarray) or given.ndim != 1 or given.dtype != dtype:
         is_ = f"a {given.ndim}-dimensional array of {given.dtype}" if isinstance(given, np.ndarray) else type(given)
         raise ValueError(f"{argument}: must be a 1-dimensional array of {np.dtype(dtype)}, not {is_}")
-    if not given.flags.c_contiguous:
-        raise ValueError(f"{argument}: is not contiguous: numpy.ascontiguousarray makes it so")
+    if not given.flags.c_contiguous or not given.flags.aligned:
+        raise ValueError(f"{argument}: is not contiguous and aligned: numpy.require(…, requirements='CA') makes it so")
     return given
 
 

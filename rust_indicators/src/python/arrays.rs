@@ -57,7 +57,7 @@ pub fn column<'py, T: Named>(argument: &str, given: &Bound<'py, PyAny>) -> PyRes
     let array = given.cast::<PyArray1<T>>().map_err(|_| refuse(wrong_type::<T>(&given)))?;
     let array = array.try_readonly().map_err(|_| refuse("is being written to".into()))?;
     if array.as_slice().is_err() {
-        return Err(refuse("is not contiguous: numpy.ascontiguousarray makes it so".into()));
+        return Err(refuse("is not contiguous and aligned: numpy.require(…, requirements='CA') makes it so".into()));
     }
     Ok(Column(array))
 }
