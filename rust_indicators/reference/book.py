@@ -52,9 +52,9 @@ def sound_prices(argument: str, price_e6: Any) -> _Column:
 
 
 def sound_tick(tick_size_e6: int) -> int:
-    """A tick size above 0."""
-    if tick_size_e6 <= 0:
-        raise ValueError(f"tick_size_e6: {tick_size_e6} is not above 0")
+    """A tick size within 1 … 2⁶⁰."""
+    if not 1 <= tick_size_e6 <= PRICE_MAX_E6:
+        raise ValueError(f"tick_size_e6: {tick_size_e6} is not within 1 … 2⁶⁰")
     return tick_size_e6
 
 
@@ -65,6 +65,16 @@ def _touch(bid_price_e6: Any, ask_price_e6: Any) -> tuple[_Column, _Column, NDAr
     sound_prices("bid_price_e6", bid)
     sound_prices("ask_price_e6", ask)
     return bid, ask, (bid != EMPTY_PRICE_E6) & (ask != EMPTY_PRICE_E6)
+
+
+def sound_sides(bid_price_e6: Any, bid_volume: Any, ask_price_e6: Any, ask_volume: Any) -> tuple[_Column, ...]:
+    """Columns of a best level: equal lengths, prices within ±2⁶⁰, volumes 0 … 2⁴⁰ and only where a price is."""
+    bid, bid_size = sound_level("bid", bid_price_e6, bid_volume)
+    ask, ask_size = sound_level("ask", ask_price_e6, ask_volume)
+    same_rows([("bid_price_e6", bid), ("bid_volume", bid_size), ("ask_price_e6", ask), ("ask_volume", ask_size)])
+    sound_prices("bid_price_e6", bid)
+    sound_prices("ask_price_e6", ask)
+    return bid, bid_size, ask, ask_size
 
 
 def mid2_e6(bid_price_e6: NDArray[np.int64], ask_price_e6: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -96,11 +106,8 @@ def weighted_mid(
 
     Best level, int64[n] each. NaN where a side is empty or neither has volume. ValueError names the argument.
     """
-    _, bid_size = sound_level("bid", bid_price_e6, bid_volume)
-    _, ask_size = sound_level("ask", ask_price_e6, ask_volume)
-    bid, ask, both = _touch(bid_price_e6, ask_price_e6)
-    same_rows([("bid_price_e6", bid), ("bid_volume", bid_size), ("ask_volume", ask_size)])
-    both &= bid_size + ask_size > 0
+    bid, bid_size, ask, ask_size = sound_sides(bid_price_e6, bid_volume, ask_price_e6, ask_volume)
+    both = (bid != EMPTY_PRICE_E6) & (ask != EMPTY_PRICE_E6) & (bid_size + ask_size > 0)
     share = np.divide(bid_size, bid_size + ask_size, out=np.full(len(bid), np.nan), where=both)
     result: NDArray[np.float64] = np.where(both, bid, 0) + (np.where(both, ask, 0) - np.where(both, bid, 0)) * share
     return result

@@ -1,11 +1,12 @@
 //! Python's way to the micro-price. No rules: `signals/micro_price.rs` has them.
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyUntypedArrayMethods};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::arrays::{Column, Judged, optional_column, output, refused, writable};
 use super::flow::SideColumns;
 use crate::signals::flow::Side;
-use crate::signals::{Refused, micro_price as kernel};
+use crate::signals::micro_price::{self as kernel, Table};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<MicroPrice>()?;
@@ -13,18 +14,18 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 /// Rows of spreads, columns of buckets.
-pub fn table(given: &Bound<'_, PyAny>, tick_size_e6: i64) -> PyResult<kernel::Table> {
-    let wrong = || refused(Refused::new("table", "must be a contiguous 2-dimensional array of float64"));
-    let array = given.cast::<PyArray2<f64>>().map_err(|_| wrong())?;
-    let readable = array.try_readonly().map_err(|_| wrong())?;
+pub fn table_of(given: &Bound<'_, PyAny>) -> PyResult<Table> {
+    let refuse = |reason: &str| PyValueError::new_err(format!("table: {reason}"));
+    let wrong = |_| refuse("must be a 2-dimensional array of float64");
+    let array = given.cast::<PyArray2<f64>>().map_err(wrong)?;
+    let array = array.try_readonly().map_err(|_| refuse("is being written to"))?;
     if !array.is_c_contiguous() {
-        return Err(wrong());
+        return Err(refuse("is not contiguous: numpy.ascontiguousarray makes it so"));
     }
-    kernel::Table::new(readable.as_slice()?, array.shape()[1], tick_size_e6).map_err(refused)
+    Table::new(array.as_slice()?, array.shape()[0], array.shape()[1]).map_err(refused)
 }
 
 #[pyfunction]
-#[pyo3(signature = (bid_price_e6, bid_volume, ask_price_e6, ask_volume, table, tick_size_e6))]
 fn micro_price<'py>(
     py: Python<'py>,
     bid_price_e6: &Bound<'py, PyAny>,
@@ -35,11 +36,11 @@ fn micro_price<'py>(
     tick_size_e6: i64,
 ) -> PyResult<Bound<'py, PyArray1<f64>>> {
     let columns = SideColumns::new([bid_price_e6, bid_volume, ask_price_e6, ask_volume])?;
-    let (table, sides) = (self::table(table, tick_size_e6)?, columns.sides());
+    let (sides, table) = (columns.sides(), table_of(table)?);
     let result = output::<f64>(py, None, sides.bid_price_e6.len())?;
     let mut values = writable(&result)?;
     let into = values.as_slice_mut()?;
-    py.detach(|| kernel::micro_price(sides, &table, into)).map_err(refused)?;
+    py.detach(|| kernel::micro_price(sides, &table, tick_size_e6, into)).map_err(refused)?;
     drop(values);
     Ok(result)
 }
@@ -52,13 +53,13 @@ impl MicroPrice {
     #[new]
     #[pyo3(signature = (table, tick_size_e6))]
     fn new(table: &Bound<'_, PyAny>, tick_size_e6: i64) -> PyResult<Self> {
-        Ok(Self(kernel::MicroPrice::new(self::table(table, tick_size_e6)?)))
+        kernel::MicroPrice::new(table_of(table)?, tick_size_e6).map(Self).map_err(refused)
     }
 
     #[pyo3(signature = (bid_price_e6, bid_volume, ask_price_e6, ask_volume, /))]
     fn update(&mut self, bid_price_e6: i64, bid_volume: i64, ask_price_e6: i64, ask_volume: i64) -> PyResult<f64> {
         let side = Side { bid_price_e6, bid_volume, ask_price_e6, ask_volume };
-        kernel::check(side).map_err(refused)?;
+        kernel::MicroPrice::check(side).map_err(refused)?;
         Ok(self.0.update(side))
     }
 
@@ -74,11 +75,10 @@ impl MicroPrice {
     ) -> PyResult<Judged<'py, f64>> {
         let columns = SideColumns::new([bid_price_e6, bid_volume, ask_price_e6, ask_volume])?;
         let marks = optional_column::<u8>("restart", restart)?;
-        let sides = columns.sides();
+        let (sides, marks) = (columns.sides(), marks.as_ref().map(Column::slice));
         let rows = sides.bid_price_e6.len();
         let (result, validity) = (output::<f64>(py, None, rows)?, output::<u8>(py, None, rows)?);
         let (mut values, mut valid) = (writable(&result)?, writable(&validity)?);
-        let marks = marks.as_ref().map(Column::slice);
         let (into, valid) = (values.as_slice_mut()?, valid.as_slice_mut()?);
         py.detach(|| self.0.update_many(sides, marks, into, valid)).map_err(refused)?;
         drop(values);

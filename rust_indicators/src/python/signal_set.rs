@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::arrays::{refused, require_numpy};
-use super::micro_price::table;
+use super::micro_price::table_of;
 use crate::record::{RECORD_BYTES, Record, code_bytes, records_in};
 use crate::signals::signal_set::{self, NAMES, Parameters, Reading, SIGNALS};
 
@@ -50,7 +50,7 @@ impl SignalSet {
             roll_trades,
             fair_price_q,
             hawkes,
-            micro_price: micro_price.map(|given| table(given, tick_size_e6)).transpose()?,
+            micro_price: micro_price.map(table_of).transpose()?,
         };
         Ok(Self(signal_set::SignalSet::new(parameters).map_err(refused)?))
     }
@@ -81,7 +81,7 @@ impl SignalSet {
             roll_trades,
             fair_price_q,
             hawkes,
-            micro_price: micro_price.map(|given| table(given, tick_size_e6)).transpose()?,
+            micro_price: micro_price.map(table_of).transpose()?,
         };
         let code = code_bytes(code).ok_or_else(|| PyValueError::new_err("code: more than 16 bytes, or not ASCII"))?;
         self.0.add(code, parameters).map_err(refused)

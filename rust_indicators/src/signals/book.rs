@@ -33,12 +33,11 @@ fn check_prices(argument: &'static str, prices: &[i64]) -> Result<(), Refused> {
     })
 }
 
-/// Refuses a tick size that is not above 0.
 pub fn check_tick(tick_size_e6: i64) -> Result<i64, Refused> {
-    if tick_size_e6 > 0 {
+    if (1..=PRICE_MAX_E6).contains(&tick_size_e6) {
         return Ok(tick_size_e6);
     }
-    Err(Refused::new("tick_size_e6", format!("{tick_size_e6} is not above 0")))
+    Err(Refused::new("tick_size_e6", format!("{tick_size_e6} is not within 1 … 2⁶⁰")))
 }
 
 /// Refuses best prices that are none, or not as many of each side.

@@ -1,95 +1,124 @@
-//! Micro-price: the mid plus what it is expected to move, by imbalance and spread. Not the fit: `calibrate.py`.
-//! Stoikov (2018), Quantitative Finance 18(12) 1959–1966.
+//! Micro-price: the mid, moved to where it is expected once it has stopped moving, given imbalance and spread.
+//! Stoikov (2018), Quantitative Finance 18(12) 1959–1966. Not its calibration: `rust_indicators/calibrate.py` has that.
 use std::sync::Arc;
 
-use super::book::{check_price, check_tick, weighted_mid};
+use super::book::{check_price, check_tick, check_touch, weighted_mid};
 use super::flow::{Side, Sides, check_marks};
-use super::{Arming, Refused, Validity, restart, same_rows};
+use super::{Arming, EMPTY_PRICE_E6, Refused, Validity, pieces, restart, same_rows};
 
-/// Most rows and columns of a table.
-pub const STATES_MAX: usize = 1000;
+/// Spreads and buckets a table may have: far more than a day can fill, and volume × buckets fits 64 bits.
+pub const TABLE_SIDE_MAX: usize = 1024;
 
-/// Expected move of the mid in ticks, a row a spread (1 tick, 2 ticks, …), a column a bucket of imbalance.
+/// Expected move of the mid in ticks, a row a spread from one tick on, a column an equal share of imbalance; NaN where
+/// it is not known. Clones share the numbers.
 #[derive(Clone, Debug)]
 pub struct Table {
     ticks: Arc<[f64]>,
     buckets: usize,
-    tick_size_e6: i64,
 }
 
 impl Table {
-    /// `ticks` row by row; NaN where a spread is not fitted.
-    pub fn new(ticks: &[f64], buckets: usize, tick_size_e6: i64) -> Result<Self, Refused> {
-        check_tick(tick_size_e6)?;
-        if ticks.is_empty() || buckets > STATES_MAX || ticks.len() > STATES_MAX * buckets {
-            return Err(Refused::new("table", format!("must have 1 … {STATES_MAX} rows and columns")));
+    /// Row after row, of so many buckets each.
+    pub fn new(ticks: &[f64], spreads: usize, buckets: usize) -> Result<Self, Refused> {
+        let fits = |side: usize| (1..=TABLE_SIDE_MAX).contains(&side);
+        if !fits(spreads) || !fits(buckets) || ticks.len() != spreads * buckets {
+            return Err(Refused::new("table", format!("is {spreads} × {buckets}, not within 1 … 1024 each")));
         }
-        if let Some(ticks) = ticks.iter().find(|ticks| ticks.abs() > 1e6) {
-            return Err(Refused::new("table", format!("{ticks} ticks are no move of a mid")));
-        }
-        Ok(Self { ticks: ticks.into(), buckets, tick_size_e6 })
-    }
-
-    /// Price × 10⁶ of a book that passed `check`; the weighted mid where the spread is not fitted, NaN where a side
-    /// is empty or none has volume.
-    pub fn price(&self, side: Side) -> f64 {
-        let weighted = weighted_mid(side.bid_price_e6, side.bid_volume, side.ask_price_e6, side.ask_volume);
-        if weighted.is_nan() {
-            return weighted;
-        }
-        let spread = side.ask_price_e6 - side.bid_price_e6;
-        if spread <= 0 || spread % self.tick_size_e6 != 0 {
-            return weighted;
-        }
-        let total = side.bid_volume + side.ask_volume;
-        let bucket = (side.bid_volume * self.buckets as i64 / total).min(self.buckets as i64 - 1);
-        let row = usize::try_from(spread / self.tick_size_e6 - 1).ok().filter(|row| *row < STATES_MAX);
-        match row.and_then(|row| self.ticks.get(row * self.buckets + bucket as usize)) {
-            Some(ticks) if !ticks.is_nan() => {
-                (side.bid_price_e6 + side.ask_price_e6) as f64 / 2.0 + ticks * self.tick_size_e6 as f64
+        match ticks.iter().position(|value| value.is_infinite()) {
+            Some(at) => {
+                let (row, bucket) = (at / buckets, at % buckets);
+                Err(Refused::new("table", format!("row {row}, bucket {bucket} is infinite: NaN says not known")))
             }
-            _ => weighted,
+            None => Ok(Self { ticks: ticks.into(), buckets }),
+        }
+    }
+
+    /// Both buckets of an imbalance: one and the same, but for equal volumes between two buckets. A share on a border
+    /// belongs to the bucket nearer to equal volumes, so that swapping the sides mirrors the bucket.
+    #[inline]
+    fn buckets_of(&self, bid_volume: i64, ask_volume: i64) -> [usize; 2] {
+        let count = self.buckets as i64;
+        let outer = (bid_volume.min(ask_volume) * count / (bid_volume + ask_volume)) as usize;
+        let mirrored = self.buckets - 1 - outer;
+        match bid_volume.cmp(&ask_volume) {
+            std::cmp::Ordering::Less => [outer, outer],
+            std::cmp::Ordering::Equal => [outer, mirrored],
+            std::cmp::Ordering::Greater => [mirrored, mirrored],
+        }
+    }
+
+    /// Expected move in ticks; NaN for a spread that is no row, and where it is not known. Some volume must be there.
+    #[inline]
+    fn expected(&self, side: Side, tick_size_e6: i64) -> f64 {
+        let spread_e6 = side.ask_price_e6 - side.bid_price_e6;
+        if spread_e6 <= 0 || spread_e6 % tick_size_e6 != 0 {
+            return f64::NAN;
+        }
+        let row = (spread_e6 / tick_size_e6 - 1) as usize;
+        let [a, b] = self.buckets_of(side.bid_volume, side.ask_volume);
+        match self.ticks.chunks_exact(self.buckets).nth(row) {
+            Some(row) => 0.5 * (row[a] + row[b]),
+            None => f64::NAN,
         }
     }
 }
 
-/// A book that can be one, and whose prices can be added.
-pub fn check(side: Side) -> Result<(), Refused> {
-    side.check()?;
-    check_price("bid_price_e6", side.bid_price_e6)?;
-    check_price("ask_price_e6", side.ask_price_e6)
-}
-
-fn check_columns(sides: Sides<'_>) -> Result<usize, Refused> {
+fn check_sides(sides: Sides<'_>) -> Result<usize, Refused> {
     let rows = sides.check()?;
-    super::book::check_touch(sides.bid_price_e6, sides.ask_price_e6)?;
+    check_touch(sides.bid_price_e6, sides.ask_price_e6)?;
     Ok(rows)
 }
 
-/// Micro-price of every row.
-pub fn micro_price(sides: Sides<'_>, table: &Table, out: &mut [f64]) -> Result<(), Refused> {
-    same_rows(&[("bid_price_e6", check_columns(sides)?), ("out", out.len())])?;
-    out.iter_mut().enumerate().for_each(|(row, value)| *value = table.price(sides.row(row)));
+/// Micro-price × 10⁶ into `out`; the weighted mid where the table knows nothing, NaN without two sides or any volume.
+pub fn micro_price(sides: Sides<'_>, table: &Table, tick_size_e6: i64, out: &mut [f64]) -> Result<(), Refused> {
+    let state = MicroPrice::new(table.clone(), tick_size_e6)?;
+    same_rows(&[("bid_price_e6", check_sides(sides)?), ("out", out.len())])?;
+    for (row, value) in out.iter_mut().enumerate() {
+        *value = state.price(sides.row(row));
+    }
     Ok(())
 }
 
-/// Streaming micro-price: one book makes it warm; UNDEFINED where it has none.
+/// Streaming micro-price: it remembers the last value alone.
 #[derive(Clone, Debug)]
 pub struct MicroPrice {
     table: Table,
-    value: f64,
+    tick_size_e6: i64,
     arming: Arming,
+    value: f64,
     validity: Validity,
 }
 
 impl MicroPrice {
-    pub fn new(table: Table) -> Self {
-        Self { table, value: f64::NAN, arming: Arming::default(), validity: Validity::WarmingUp }
+    pub fn new(table: Table, tick_size_e6: i64) -> Result<Self, Refused> {
+        let tick_size_e6 = check_tick(tick_size_e6)?;
+        let (arming, validity) = (Arming::default(), Validity::WarmingUp);
+        Ok(Self { table, tick_size_e6, arming, value: f64::NAN, validity })
     }
 
-    /// The book passed `check`.
+    /// Why a book cannot be one.
+    pub fn check(side: Side) -> Result<(), Refused> {
+        side.check()?;
+        check_price("bid_price_e6", side.bid_price_e6)?;
+        check_price("ask_price_e6", side.ask_price_e6)
+    }
+
+    #[inline]
+    fn price(&self, side: Side) -> f64 {
+        let one_sided = side.bid_price_e6 == EMPTY_PRICE_E6 || side.ask_price_e6 == EMPTY_PRICE_E6;
+        if one_sided || side.bid_volume + side.ask_volume == 0 {
+            return f64::NAN;
+        }
+        let expected = self.table.expected(side, self.tick_size_e6);
+        if expected.is_nan() {
+            return weighted_mid(side.bid_price_e6, side.bid_volume, side.ask_price_e6, side.ask_volume);
+        }
+        0.5 * (side.bid_price_e6 + side.ask_price_e6) as f64 + expected * self.tick_size_e6 as f64
+    }
+
+    /// Micro-price × 10⁶ of this book, which must have passed `check`.
     pub fn update(&mut self, side: Side) -> f64 {
-        self.value = self.table.price(side);
+        self.value = self.price(side);
         self.validity = self.arming.validity(true, !self.value.is_nan());
         self.value
     }
@@ -102,29 +131,32 @@ impl MicroPrice {
         out: &mut [f64],
         validity: &mut [u8],
     ) -> Result<(), Refused> {
-        let rows = check_columns(sides)?;
-        check_marks(("bid_price_e6", rows), marks)?;
+        let rows = check_sides(sides)?;
         same_rows(&[("bid_price_e6", rows), ("out", out.len()), ("validity", validity.len())])?;
-        for row in 0..rows {
-            match marks.map_or(restart::NONE, |marks| marks[row]) {
+        check_marks(("bid_price_e6", rows), marks)?;
+        for piece in pieces(rows, marks) {
+            match marks.map_or(restart::NONE, |marks| marks[piece.start]) {
                 restart::RESET => self.reset(),
                 restart::TAINT => self.taint(),
                 _ => {}
             }
-            out[row] = self.update(sides.row(row));
-            validity[row] = self.validity as u8;
+            for row in piece {
+                out[row] = self.update(sides.row(row));
+                validity[row] = self.validity as u8;
+            }
         }
         Ok(())
     }
 
     pub fn reset(&mut self) {
-        (self.value, self.arming, self.validity) = (f64::NAN, Arming::default(), Validity::WarmingUp);
+        (self.arming, self.value, self.validity) = (Arming::default(), f64::NAN, Validity::WarmingUp);
     }
 
     pub fn taint(&mut self) {
-        (self.value, self.arming, self.validity) = (f64::NAN, Arming::AFTER_GAP, Validity::Tainted);
+        (self.arming, self.value, self.validity) = (Arming::AFTER_GAP, f64::NAN, Validity::Tainted);
     }
 
+    /// Price × 10⁶; NaN while not valid.
     pub fn value(&self) -> f64 {
         self.value
     }

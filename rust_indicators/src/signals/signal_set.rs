@@ -175,7 +175,7 @@ impl Instrument {
         }
         let tick_size_e6 = parameters.tick_size_e6;
         let hawkes = parameters.hawkes.map(|(mu, alpha, beta)| BivariateHawkes::new(mu, alpha, beta)).transpose()?;
-        let micro = parameters.micro_price.clone().map(MicroPrice::new);
+        let micro = parameters.micro_price.clone().map(|table| MicroPrice::new(table, tick_size_e6)).transpose()?;
         Ok(Self {
             admission: Admission::new(futures),
             window_ns: parameters.window_ns,
