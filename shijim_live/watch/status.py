@@ -45,7 +45,9 @@ def status(raw_dir: Path, shard: int = 0) -> Status:
     recording = is_recording(wal_dir, shard)
     counters: dict[str, int] = {}
     if recording and ring_path(raw_dir, shard).exists():
-        counters = RingReader(ring_path(raw_dir, shard)).counters()
+        reader = RingReader(ring_path(raw_dir, shard))
+        # A recorder that is still recovering has not replaced the ring of the one that died.
+        counters = reader.counters() if reader.writer == "running" else {}
     last_ns = counters.get("durable_received_ns", 0)
     return Status(
         raw_dir=str(raw_dir),

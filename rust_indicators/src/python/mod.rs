@@ -16,6 +16,7 @@ mod kalman;
 mod log;
 mod publisher;
 mod queue_position;
+mod ring;
 mod signal_set;
 mod simulate;
 mod stamp;
@@ -30,6 +31,7 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     decimal::register(module)?;
     hft::register(module)?;
     log::register(module)?;
+    ring::register(module)?;
     simulate::register(module)?;
     bars::register(module)?;
     book::register(module)?;
