@@ -13,6 +13,8 @@ use crate::ring::reader::Ending;
 use crate::ring::{Polled, Ring, RingReader, word};
 
 pub type CounterMap = BTreeMap<&'static str, u64>;
+/// Name, next sequence, missed, abandoned, members that live.
+type GroupRow = (String, u64, u64, u64, u64);
 
 pub fn counters(ring: &Ring) -> CounterMap {
     [
@@ -157,7 +159,7 @@ impl PyRingReader {
     }
 
     /// (name, next sequence, missed, abandoned, members that live) of every group.
-    fn groups(&self) -> PyResult<Vec<(String, u64, u64, u64, u64)>> {
+    fn groups(&self) -> PyResult<Vec<GroupRow>> {
         let found = groups(self.reader.ring())?;
         Ok(found
             .into_iter()
