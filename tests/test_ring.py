@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -20,6 +21,10 @@ import pytest
 from ring_processes import ALONE, open_publisher
 
 from rust_indicators import Abandoned, Ended, Missed, Publisher, Restarted, RingReader
+from shijim_live.record.recorder import ring_path, shard_lock
+from shijim_live.watch.metrics import RecorderMetrics
+from shijim_live.watch.pressure import RingPressure
+from shijim_live.watch.status import Group, describe, status
 
 SECONDS = int(os.environ.get("SHIJIM_RING_SECONDS", "4"))
 SEED = int(os.environ.get("SHIJIM_RING_SEED", "1"))
@@ -110,6 +115,102 @@ def test_a_group_begins_where_its_first_member_says(tmp_path: Path, publisher: P
     first, second = (RingReader(tmp_path / "ring", cursor, "risk") for cursor in (3, 1))
     assert sequences(second.poll(1)[0]) == [3]
     assert sequences(first.poll(9)[0]) == [4]
+
+
+# Depth
+
+
+def test_a_full_ring_is_said_once_a_crossing_and_at_most_once_a_minute() -> None:
+    pressure = RingPressure()
+
+    def said(now_seconds: float, above_50: int, above_80: int) -> list[str]:
+        counters = {"above_50": above_50, "above_80": above_80, "depth": 1234, "depth_max": 60000, "slots": 65536}
+        return [line.split(":")[0] for line in pressure.lines(counters | {"blocked_ns": 1_500_000}, now_seconds)]
+
+    assert said(0, 0, 0) == []
+    assert said(1, 1, 0) == ["the ring rose past 50 % full once"]
+    assert said(2, 1, 1) == ["the ring rose past 80 % full once"]
+    assert said(3, 4, 3) == []
+    assert said(61, 4, 3) == ["the ring rose past 50 % full 3 times"]
+    assert said(62, 4, 3) == ["the ring rose past 80 % full 2 times"]
+    assert said(500, 4, 3) == []
+    assert said(501, 5, 4) == ["the ring rose past 80 % full once"]
+    assert said(502, 5, 4) == []
+
+
+# `shijim-live` with a log that commits every 100 ms, as on a disk that is too slow.
+SLOW_DISK = """
+import sys
+from functools import partial
+from shijim_live import cli
+from shijim_live.record import recorder
+recorder.Publisher = partial(recorder.Publisher, commit_interval_ms=100)
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def test_the_recorder_says_when_the_disk_does_not_keep_up_with_a_paced_feed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SLOW_DISK, "record", "--broker", "simulated", "--day", "2026-04-09", "--quiet",
+               "--events", "5000", "--metrics-port", "0"]  # fmt: skip
+    environment = os.environ | {"SHIJIM_BUS_MAX_QUEUE": "1024"}
+    shown = {}
+    for speed in ("1000000", "max"):
+        done = subprocess.run(
+            [*command, "--speed", speed, "--data-dir", tmp_path / speed],
+            env=environment, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        shown[speed] = done.stderr
+    said = (
+        r"shijim-live: the ring rose past 80 % full .*: [\d,]+ of 1,024 events wait for the disk now, 1,0"
+    )
+    assert len(re.findall(said, shown["1000000"])) == 1
+    assert "the ring" not in shown["max"]
+
+
+def test_depth_lag_and_losses_are_plain_numbers_in_status_and_metrics(tmp_path: Path) -> None:
+    publisher = open_publisher(ring_path(tmp_path, 0), tmp_path / "wal", 1, 16)
+    members = [RingReader(ring_path(tmp_path, 0), group="risk") for _ in range(3)]
+    for _ in range(5):
+        publisher.publish_records(RECORD * 4)
+    assert members[1].poll(100)[1] == Missed(1, 12)
+    assert sequences(members[0].poll(2)[0]) == [13, 14]
+    del members[0]
+    assert poll_later(members[0]) == Abandoned(13, 14)
+    metrics = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in RecorderMetrics(publisher, tmp_path, 0).collect()
+        for sample in family.samples
+    }
+    with shard_lock(tmp_path / "wal", 0):
+        found = status(tmp_path, 0)
+    publisher.close()
+    ring_path(tmp_path, 0).unlink()
+    assert found.groups == (Group("risk", lag=6, missed=12, abandoned=2, members=2),)
+    assert (found.ring_slots, found.missed, found.blocked_seconds) == (
+        16,
+        12,
+        metrics["shijim_blocked_seconds_total", "0"],
+    )
+    assert 4 <= (found.depth_max or 0) == metrics["shijim_ring_depth_events_max", "0"] <= 16
+    assert "group risk: 2 members, 6 events behind, 12 missed, 2 abandoned by members that died" in describe(found)
+    assert [metrics[f"shijim_group_{what}", "0", "risk"] for what in GROUP_METRICS] == [6, 12, 2]
+    assert {percent for name, _, percent in (key for key in metrics if len(key) == 3) if "high_water" in name} == {
+        "50",
+        "80",
+    }
+
+
+GROUP_METRICS = ("lag_events", "missed_events_total", "abandoned_events_total")
+
+
+def test_status_does_not_take_the_ring_of_a_dead_recorder_for_that_of_the_one_that_recovers(tmp_path: Path) -> None:
+    with writing(ring_path(tmp_path, 0), tmp_path / "stop") as writer:
+        writer.kill()
+    (tmp_path / "wal").mkdir(exist_ok=True)  # it may have died before its first block
+    with shard_lock(tmp_path / "wal", 0):
+        found = status(tmp_path, 0)
+    ring_path(tmp_path, 0).unlink()
+    assert found.recording and found.accepted is None and found.depth is None
 
 
 # Runs

@@ -14,6 +14,7 @@ use crate::record::{ABSENT_I64, RECORD_WORDS, Record, SCHEMA_VERSION};
 
 pub mod atomics;
 pub mod claims;
+pub mod depth;
 pub mod group;
 pub mod protocol;
 pub mod reader;
@@ -47,6 +48,7 @@ pub mod word {
     pub const BLOCKED_NS: usize = 18;
     pub const SUSPECT: usize = 19;
     pub const LAST_RECEIVED_NS: usize = 20;
+    pub const DEPTH: usize = 24;
 
     pub const DURABLE: usize = 32;
     pub const DURABLE_RECEIVED_NS: usize = 33;
@@ -64,6 +66,7 @@ pub mod word {
     pub const GROUPS: usize = 64;
 }
 
+const _: () = assert!(word::DEPTH + depth::DEPTH_WORDS <= word::DURABLE);
 const _: () = assert!(word::GROUPS + group::GROUPS_MAX as usize * group::GROUP_WORDS <= HEADER_WORDS);
 
 pub mod state {
@@ -143,7 +146,11 @@ impl Ring {
             return Err(format!("{name}: not a Shijim ring (only {bytes} bytes)"));
         }
         let mut ring = Ring::map(file, bytes, 0).map_err(|error| format!("{name}: {error}"))?;
-        if ring.get(word::MAGIC) != RING_MAGIC {
+        let magic = ring.get(word::MAGIC);
+        if magic != RING_MAGIC && magic << 8 == RING_MAGIC << 8 {
+            return Err(format!("{name}: the ring of another release: use the same one"));
+        }
+        if magic != RING_MAGIC {
             return Err(format!("{name}: not a Shijim ring"));
         }
         let schema = ring.get(word::SCHEMA);
@@ -231,6 +238,22 @@ impl Ring {
             self.words()[word::LAST_RECEIVED_NS].store(last.header().received_ns as u64, Ordering::Relaxed);
         }
         protocol.accept(last.header().sequence);
+        depth::note_depth(self.depth_words(), self.depth(), self.slots);
+    }
+
+    fn depth_words(&self) -> &[AtomicU64] {
+        &self.words()[word::DEPTH..word::DEPTH + depth::DEPTH_WORDS]
+    }
+
+    /// How many records wait for the WAL thread.
+    pub fn depth(&self) -> u64 {
+        let durable = self.get(word::DURABLE); // before accepted: it never overtakes that one
+        self.get(word::ACCEPTED).saturating_sub(durable)
+    }
+
+    /// (the deepest the ring was, how often it rose past each of `HIGH_WATER_PERCENT`)
+    pub fn depths(&self) -> (u64, [u64; depth::HIGH_WATER_PERCENT.len()]) {
+        depth::depths(self.depth_words())
     }
 
     /// The record of a sequence, or `None` when its slot holds another one or is being written.
@@ -326,6 +349,8 @@ mod tests {
         let path = folder.path().join("ring");
         std::fs::write(&path, vec![0; 8192]).unwrap();
         assert!(Ring::attach(&path).err().unwrap().contains("not a Shijim ring"));
+        std::fs::write(&path, [b"SHIJIMR1".as_slice(), &[0; 20_000]].concat()).unwrap();
+        assert!(Ring::attach(&path).err().unwrap().contains("the ring of another release"));
         assert!(Ring::create(&path, 7, 1).err().unwrap().to_string().contains("power of two"));
     }
 

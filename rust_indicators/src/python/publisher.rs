@@ -192,6 +192,10 @@ impl Publisher {
         super::ring::counters(&self.ring)
     }
 
+    fn groups(&self) -> PyResult<Vec<super::ring::GroupRow>> {
+        super::ring::group_rows(&self.ring)
+    }
+
     /// Raises RuntimeError with the reason when the log thread has died.
     fn check(&self) -> PyResult<()> {
         // The state is looked at first: while `close` waits for the log thread, it holds the lock.

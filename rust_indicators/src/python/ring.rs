@@ -13,11 +13,12 @@ use crate::ring::reader::Ending;
 use crate::ring::{Polled, Ring, RingReader, word};
 
 pub type CounterMap = BTreeMap<&'static str, u64>;
-/// Name, next sequence, missed, abandoned, members that live.
-type GroupRow = (String, u64, u64, u64, u64);
+pub type GroupRow = (String, u64, u64, u64, u64);
 
 pub fn counters(ring: &Ring) -> CounterMap {
-    [
+    let (depth_max, [above_50, above_80]) = ring.depths();
+    let derived = [("depth", ring.depth()), ("depth_max", depth_max), ("above_50", above_50), ("above_80", above_80)];
+    let stored = [
         ("accepted", word::ACCEPTED),
         ("durable", word::DURABLE),
         ("durable_received_ns", word::DURABLE_RECEIVED_NS),
@@ -37,10 +38,14 @@ pub fn counters(ring: &Ring) -> CounterMap {
         ("run_id", word::RUN_ID),
         ("writer_pid", word::WRITER_PID),
         ("state", word::STATE),
-    ]
-    .into_iter()
-    .map(|(name, place)| (name, ring.get(place)))
-    .collect()
+    ];
+    stored.into_iter().map(|(name, place)| (name, ring.get(place))).chain(derived).collect()
+}
+
+/// Name, next sequence, missed, abandoned, members that live, of every group.
+pub fn group_rows(ring: &Ring) -> PyResult<Vec<GroupRow>> {
+    let found = groups(ring)?.into_iter();
+    Ok(found.map(|group| (group.name, group.next, group.missed, group.abandoned, group.members)).collect())
 }
 
 /// What a reader is told beside records: plain values that compare and match.
@@ -158,13 +163,8 @@ impl PyRingReader {
         counters(self.reader.ring())
     }
 
-    /// (name, next sequence, missed, abandoned, members that live) of every group.
     fn groups(&self) -> PyResult<Vec<GroupRow>> {
-        let found = groups(self.reader.ring())?;
-        Ok(found
-            .into_iter()
-            .map(|group| (group.name, group.next, group.missed, group.abandoned, group.members))
-            .collect())
+        group_rows(self.reader.ring())
     }
 }
 
