@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test crash days screenshot lint format bench lock clean requirements
+.PHONY: help demo ui test loom asan crash days screenshot lint format bench lock clean requirements
 
 help: ## this list
 	@echo "Shijim: records Taiwan's markets, proves what it recorded, builds datasets. Commands:"
@@ -38,6 +38,14 @@ ui: $(BUILT) ## the Dagster UI on the demo's day at http://127.0.0.1:3000 (make 
 test: $(BUILT) ## every test, Rust and Python
 	cargo test --locked --quiet $(CRATE)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+loom: | requirements ## every interleaving of the ring's protocol, a minute or two; `make test` tries most of them
+	LOOM_MAX_PREEMPTIONS=200 cargo test --locked --release $(CRATE) --test ring_model
+
+# A nightly feature, taken from the stable compiler; a target folder of its own, since it builds everything its way.
+asan: | requirements ## the Rust tests under AddressSanitizer
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --locked --quiet $(CRATE) --lib \
+	   --target $$(rustc -vV | sed -n 's/^host: //p') --target-dir rust_indicators/target/asan
 
 crash: $(BUILT) ## some hundred kills at random moments; another SHIJIM_CRASH_SEED gives other moments
 	SHIJIM_CRASH_KILLS=$${SHIJIM_CRASH_KILLS:-300} $(BIN)/python -m pytest tests/test_crash.py

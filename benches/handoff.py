@@ -123,8 +123,8 @@ def _read_ring(path: Path, count: int, parent: Connection) -> None:
     parent.send("ready")
     arrivals: list[tuple[int, bytes]] = []
     while count > 0:
-        records, missed = reader.poll(BATCH_RECORDS)
-        assert missed is None, f"the reader was too slow for {missed}"
+        records, told = reader.poll(BATCH_RECORDS)
+        assert told is None, f"the reader was too slow: {told}"
         if records:
             arrivals.append((time.time_ns(), records))
             count -= len(records) // RECORD_BYTES

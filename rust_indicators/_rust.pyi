@@ -14,6 +14,7 @@ from rust_indicators.reference import *
 BACKEND: str
 
 _Path: TypeAlias = str | PathLike[str]
+_Group: TypeAlias = tuple[str, int, int, int, int]  # name, next sequence, missed, abandoned, members that live
 _Problem: TypeAlias = tuple[int, int, int, int, str]
 _FieldSpec: TypeAlias = tuple[str, str, int, int]
 _ClassSpec: TypeAlias = tuple[type, int, int, list[_FieldSpec], list[tuple[str, int]]]
@@ -50,7 +51,11 @@ class Publisher:
     def accepted(self) -> int: ...
     @property
     def durable(self) -> int: ...
-    def counters(self) -> dict[str, int]: ...
+    def counters(self) -> dict[str, int]:
+        """Plain integers of the ring. depth: events that wait for the log; depth_max: the most that did; above_50 and
+        above_80: how often they rose past that share of the ring; blocked_ns: time callbacks waited."""
+
+    def groups(self) -> list[_Group]: ...
     def check(self) -> None: ...
     def close(self) -> int: ...
 
@@ -106,10 +111,77 @@ class LogStatistics:
     def add(self, path: _Path) -> SegmentStatistics: ...
 
 @final
+class Missed:
+    """Sequences overwritten before they were read. Of a group, one member is told."""
+
+    __match_args__ = ("first", "last")
+    def __init__(self, first: int, last: int) -> None: ...
+    @property
+    def first(self) -> int: ...
+    @property
+    def last(self) -> int: ...
+
+@final
+class Abandoned:
+    """Sequences that a member of the group had claimed when it died. One other member is told; each was handed out at
+    most once, and whether the dead one acted on it nobody knows."""
+
+    __match_args__ = ("first", "last")
+    def __init__(self, first: int, last: int) -> None: ...
+    @property
+    def first(self) -> int: ...
+    @property
+    def last(self) -> int: ...
+
+@final
+class Ended:
+    """There will be no more of this run. `how`: closed, failed (the log could not be written), died."""
+
+    __match_args__ = ("run_id", "how")
+    def __init__(self, run_id: int, how: str) -> None: ...
+    @property
+    def run_id(self) -> int: ...
+    @property
+    def how(self) -> str: ...
+
+@final
+class Restarted:
+    """A new run has begun; its records follow, from sequence 1. What was computed from the one before is tainted."""
+
+    __match_args__ = ("previous_run_id", "run_id")
+    def __init__(self, previous_run_id: int, run_id: int) -> None: ...
+    @property
+    def previous_run_id(self) -> int: ...
+    @property
+    def run_id(self) -> int: ...
+
+@final
 class RingReader:
-    def __init__(self, path: _Path, cursor: int = 1) -> None: ...
-    def poll(self, max_records: int) -> tuple[bytes, tuple[int, int] | None]: ...
+    """Reads whichever run has the ring of a path. It never slows the writer.
+
+    Without `group` it has a cursor of its own and sees everything from `cursor` on. The members of a `group` share one
+    (it begins at `cursor` where the group is new): each event goes to one of them. A group lasts as long as its run.
+    Not to be used on both sides of a fork. OSError when there is no ring, or no room for a group or member.
+    """
+
+    def __init__(self, path: _Path, cursor: int = 1, group: str | None = None) -> None: ...
+    def poll(self, max_records: int) -> tuple[bytes, Missed | Abandoned | Ended | Restarted | None]:
+        """Records, or what happened to others: told once, in its place in the sequence, and with no records.
+
+        To a group it also says that the member has finished with what it got before.
+        """
+
+    def finish(self) -> None:
+        """This member of the group has finished with what it got, and may leave."""
+
+    @property
+    def next_sequence(self) -> int: ...
+    @property
+    def writer(self) -> str:
+        """running, closed, failed, died: of the run the reader is in."""
+
     def counters(self) -> dict[str, int]: ...
+    def groups(self) -> list[_Group]: ...
 
 def recover_segment(path: _Path) -> tuple[bool, int, int, int, int | None, list[_Problem]]: ...
 def read_footer(path: _Path) -> bytes | None: ...

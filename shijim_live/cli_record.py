@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from shijim_live.record.recorder import RecordError, Recording, RecordPlan, Sink
 from shijim_live.settings import Settings, SettingsError
 from shijim_live.universe import Universe, read_universe, read_universe_file, universe_path
 from shijim_live.watch.metrics import RecorderMetrics, serve
+from shijim_live.watch.pressure import RingPressure
 
 PROGRESS_SECONDS = 0.5
 DEFAULT_OUTAGE_SECONDS = 30
@@ -140,7 +142,7 @@ def run_record(arguments: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    watch = _Watch(settings, stop, quiet=arguments.quiet)
+    watch = _Watch(settings, stop, quiet=arguments.quiet, paced=arguments.speed is not None)
 
     def started(publisher: Publisher) -> None:
         if not arguments.quiet:
@@ -268,19 +270,21 @@ def _run_id_of(what: str) -> str:
 
 
 class _Watch:
-    """Progress on the terminal, /metrics over HTTP, and a stop when the log thread has died."""
+    """Progress and warnings on the terminal, /metrics over HTTP, and a stop when the log thread has died."""
 
-    def __init__(self, settings: Settings, stop: threading.Event, *, quiet: bool) -> None:
+    def __init__(self, settings: Settings, stop: threading.Event, *, quiet: bool, paced: bool) -> None:
+        """`paced`: a full ring is news. A feed without a pace of its own is always as far ahead as the ring lets it."""
         self.settings = settings
         self.stop = stop
         self.quiet = quiet
+        self.pressure = RingPressure() if paced else None
         self.done = threading.Event()
         self.threads: list[threading.Thread] = []
         self.server: object | None = None
 
     def start(self, publisher: Publisher) -> None:
         if port := self.settings.metrics_port:
-            metrics = RecorderMetrics(publisher.counters, self.settings.raw_dir, self.settings.shard_id)
+            metrics = RecorderMetrics(publisher, self.settings.raw_dir, self.settings.shard_id)
             try:
                 self.server = serve(metrics, port)
             except OSError as error:
@@ -300,6 +304,7 @@ class _Watch:
                 self.stop.set()
                 return
             counters = publisher.counters()
+            self._warn(counters, "\n" if terminal and shown >= 0 else "")
             if self.quiet or counters["durable"] == shown:
                 continue
             shown = counters["durable"]
@@ -308,6 +313,11 @@ class _Watch:
             print(f"\r{line}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
         if terminal and shown >= 0:
             print(file=sys.stderr)
+        self._warn(publisher.counters(), "")
+
+    def _warn(self, counters: Mapping[str, int], before: str) -> None:
+        for line in self.pressure.lines(counters, time.monotonic()) if self.pressure else []:
+            print(f"{before}shijim-live: {line}", file=sys.stderr, flush=True)
 
     def finish(self) -> None:
         self.done.set()

@@ -32,6 +32,9 @@ def _rings_of_killed_recorders() -> Iterator[None]:
     before = set(Path("/dev/shm").glob(pattern))
     yield
     for ring in set(Path("/dev/shm").glob(pattern)) - before:
-        writer = RingReader(ring).counters()["writer_pid"]
-        if not Path(f"/proc/{writer}").exists():
+        try:
+            dead = RingReader(ring).writer != "running"
+        except OSError:  # being made, or of another release
+            continue
+        if dead:
             ring.unlink(missing_ok=True)

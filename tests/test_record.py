@@ -267,7 +267,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def test_six_counters_are_served_while_recording(tmp_path: Path) -> None:
+def test_the_counters_are_served_while_recording(tmp_path: Path) -> None:
     port = free_port()
     command = [*COMMAND, "--data-dir", str(tmp_path), "--metrics-port", str(port), "--speed", "5000"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -288,6 +288,7 @@ def test_six_counters_are_served_while_recording(tmp_path: Path) -> None:
     assert sorted(values) == [
         "shijim_accepted_events_total", "shijim_blocked_seconds_total", "shijim_disk_free_bytes",
         "shijim_durable_events_total", "shijim_lots_missing", "shijim_missed_events_total",
+        "shijim_ring_depth_events", "shijim_ring_depth_events_max", "shijim_ring_high_water_total", "shijim_ring_slots",
     ]  # fmt: skip
     assert values["shijim_accepted_events_total"] >= values["shijim_durable_events_total"]
     assert values["shijim_disk_free_bytes"] > 0

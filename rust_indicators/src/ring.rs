@@ -1,20 +1,30 @@
 //! The shared-memory ring between the callback, the WAL thread and free readers in other processes. One writer.
 //! Not a queue of anything but 256-byte records, and not durable: only `durable_sequence` acknowledges.
 //!
-//! Contract. The writer stores sequence 0 in the slot, then the record's words, then its sequence (release). A reader
-//! loads the sequence (acquire), copies the words, and loads the sequence again: if it changed, the copy is discarded.
-//! All payload words are atomics, so a torn copy is detected, not undefined. The WAL thread gates: the writer never
-//! overwrites a slot that is not yet durable. Free readers never gate; overrun gives them one `Missed`.
+//! How a record passes is in `protocol.rs`. The WAL thread gates: the writer never overwrites a slot that is not yet
+//! durable. Free readers (`reader.rs`) never gate; overrun gives them one `Missed`. The writer holds `flock` on the file
+//! for as long as it lives: the kernel says who is dead, whatever it died of.
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use crate::record::{ABSENT_I64, RECORD_WORDS, Record, SCHEMA_VERSION};
 
-pub const RING_MAGIC: u64 = u64::from_le_bytes(*b"SHIJIMR1");
-const HEADER_WORDS: usize = 512;
+pub mod atomics;
+pub mod claims;
+pub mod depth;
+pub mod group;
+pub mod protocol;
+pub mod reader;
+
+use atomics::{AtomicU64, Ordering};
+use protocol::Slots;
+pub use reader::{Polled, RingReader};
+
+pub const RING_MAGIC: u64 = u64::from_le_bytes(*b"SHIJIMR2");
+const HEADER_WORDS: usize = 2048;
 const SLOT_WORDS: usize = 1 + RECORD_WORDS;
 /// A power of two, so that a slot is a mask; 2^20 slots are 277 MB, more than any burst the feed can send.
 pub const RING_SLOTS_MAX: u64 = 1 << 20;
@@ -38,6 +48,7 @@ pub mod word {
     pub const BLOCKED_NS: usize = 18;
     pub const SUSPECT: usize = 19;
     pub const LAST_RECEIVED_NS: usize = 20;
+    pub const DEPTH: usize = 24;
 
     pub const DURABLE: usize = 32;
     pub const DURABLE_RECEIVED_NS: usize = 33;
@@ -50,7 +61,13 @@ pub mod word {
     pub const SEGMENTS: usize = 40;
 
     pub const MISSED: usize = 48;
+
+    /// The competing groups, to the end of the header.
+    pub const GROUPS: usize = 64;
 }
+
+const _: () = assert!(word::DEPTH + depth::DEPTH_WORDS <= word::DURABLE);
+const _: () = assert!(word::GROUPS + group::GROUPS_MAX as usize * group::GROUP_WORDS <= HEADER_WORDS);
 
 pub mod state {
     pub const RUNNING: u64 = 1;
@@ -63,7 +80,7 @@ pub struct Ring {
     words: *mut AtomicU64,
     mapped_bytes: usize,
     slots: u64,
-    _file: File,
+    file: File,
 }
 
 // SAFETY: the mapping is only ever accessed through atomics and lives as long as the Ring.
@@ -79,14 +96,27 @@ impl Drop for Ring {
 }
 
 impl Ring {
-    /// A new ring at `path`, made beside it and renamed over it: a reader of an older ring keeps the old one.
+    /// A new ring at `path`, made beside it and renamed over it: a reader of an older ring keeps the old one. Refused
+    /// while the writer of the older one lives.
     pub fn create(path: &Path, slots: u64, run_id: u64) -> io::Result<Ring> {
         if !slots.is_power_of_two() || slots > RING_SLOTS_MAX {
             let message = format!("ring slots must be a power of two up to {RING_SLOTS_MAX}, not {slots}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        let fresh = path.with_extension(format!("new-{}", std::process::id()));
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&fresh)?;
+        if let Ok(older) = Ring::attach(path)
+            && older.writer_lives()
+        {
+            let writer = older.get(word::WRITER_PID);
+            let message = format!("{}: process {writer} writes this ring. Stop that one first", path.display());
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, message));
+        }
+        // One name for whatever a writer that died here has left: a new file, since somebody might map that one.
+        let fresh = fresh_path(path);
+        match std::fs::remove_file(&fresh) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => (),
+        }
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&fresh)?;
         let bytes = (HEADER_WORDS + slots as usize * SLOT_WORDS) * 8;
         // Every page is taken now: writing to a page that a full /dev/shm cannot give would kill the process.
         if let Err(error) = allocate(&file, bytes) {
@@ -95,6 +125,7 @@ impl Ring {
                 format!("{}: no room for a ring of {slots} slots, {} KiB ({error})", path.display(), bytes >> 10);
             return Err(io::Error::new(error.kind(), message));
         }
+        lock_for_life(&file)?;
         let ring = Ring::map(file, bytes, slots)?;
         ring.set(word::SCHEMA, u64::from(SCHEMA_VERSION));
         ring.set(word::SLOTS, slots);
@@ -115,7 +146,11 @@ impl Ring {
             return Err(format!("{name}: not a Shijim ring (only {bytes} bytes)"));
         }
         let mut ring = Ring::map(file, bytes, 0).map_err(|error| format!("{name}: {error}"))?;
-        if ring.get(word::MAGIC) != RING_MAGIC {
+        let magic = ring.get(word::MAGIC);
+        if magic != RING_MAGIC && magic << 8 == RING_MAGIC << 8 {
+            return Err(format!("{name}: the ring of another release: use the same one"));
+        }
+        if magic != RING_MAGIC {
             return Err(format!("{name}: not a Shijim ring"));
         }
         let schema = ring.get(word::SCHEMA);
@@ -147,17 +182,28 @@ impl Ring {
         if address == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        Ok(Ring { words: address.cast(), mapped_bytes: bytes, slots, _file: file })
+        Ok(Ring { words: address.cast(), mapped_bytes: bytes, slots, file })
     }
 
-    fn at(&self, index: usize) -> &AtomicU64 {
-        debug_assert!((index + 1) * 8 <= self.mapped_bytes);
-        // SAFETY: inside the mapping (sizes checked at create and attach), 8-aligned, atomics only.
-        unsafe { &*self.words.add(index) }
+    /// Every word: the header, then the slots.
+    fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping is this long, 8-aligned, and accessed through atomics only.
+        unsafe { std::slice::from_raw_parts(self.words, self.mapped_bytes / 8) }
     }
 
-    fn slot(&self, sequence: u64) -> usize {
-        HEADER_WORDS + ((sequence - 1) & (self.slots - 1)) as usize * SLOT_WORDS
+    fn protocol(&self) -> Slots<'_> {
+        let (header, slots) = self.words().split_at(HEADER_WORDS);
+        Slots {
+            words: slots,
+            slot_words: SLOT_WORDS,
+            slots: self.slots,
+            accepted: &header[word::ACCEPTED],
+            durable: &header[word::DURABLE],
+        }
+    }
+
+    fn file(&self) -> &File {
+        &self.file
     }
 
     pub fn slots(&self) -> u64 {
@@ -165,51 +211,100 @@ impl Ring {
     }
 
     pub fn get(&self, word: usize) -> u64 {
-        self.at(word).load(Ordering::Acquire)
+        self.words()[word].load(Ordering::Acquire)
     }
 
     pub fn set(&self, word: usize, value: u64) {
-        self.at(word).store(value, Ordering::Release);
+        self.words()[word].store(value, Ordering::Release);
     }
 
     pub fn add(&self, word: usize, value: u64) {
-        self.at(word).fetch_add(value, Ordering::Relaxed);
+        self.words()[word].fetch_add(value, Ordering::Relaxed);
     }
 
     /// How many records fit before the WAL thread has to make room.
     pub fn room(&self) -> u64 {
-        self.slots - (self.get(word::ACCEPTED) - self.get(word::DURABLE))
+        self.protocol().room()
     }
 
-    /// The one writer's step: the record must carry the next sequence and there must be room.
-    pub fn write(&self, record: &Record) {
-        let sequence = record.header().sequence;
-        let slot = self.slot(sequence);
-        self.at(slot).store(0, Ordering::Relaxed);
-        fence(Ordering::Release);
-        for (index, value) in record.words().iter().enumerate() {
-            self.at(slot + 1 + index).store(*value, Ordering::Relaxed);
+    /// The one writer's step: the records must carry the next sequences and there must be room.
+    pub fn write(&self, records: &[Record]) {
+        let Some(last) = records.last() else { return };
+        let protocol = self.protocol();
+        for record in records {
+            protocol.write(record.header().sequence, &record.words());
         }
-        self.at(slot).store(sequence, Ordering::Release);
-        if record.header().received_ns != ABSENT_I64 {
-            self.at(word::LAST_RECEIVED_NS).store(record.header().received_ns as u64, Ordering::Relaxed);
+        if last.header().received_ns != ABSENT_I64 {
+            self.words()[word::LAST_RECEIVED_NS].store(last.header().received_ns as u64, Ordering::Relaxed);
         }
-        self.at(word::ACCEPTED).store(sequence, Ordering::Release);
+        protocol.accept(last.header().sequence);
+        depth::note_depth(self.depth_words(), self.depth(), self.slots);
+    }
+
+    fn depth_words(&self) -> &[AtomicU64] {
+        &self.words()[word::DEPTH..word::DEPTH + depth::DEPTH_WORDS]
+    }
+
+    /// How many records wait for the WAL thread.
+    pub fn depth(&self) -> u64 {
+        let durable = self.get(word::DURABLE); // before accepted: it never overtakes that one
+        self.get(word::ACCEPTED).saturating_sub(durable)
+    }
+
+    /// (the deepest the ring was, how often it rose past each of `HIGH_WATER_PERCENT`)
+    pub fn depths(&self) -> (u64, [u64; depth::HIGH_WATER_PERCENT.len()]) {
+        depth::depths(self.depth_words())
     }
 
     /// The record of a sequence, or `None` when its slot holds another one or is being written.
     pub fn read(&self, sequence: u64) -> Option<Record> {
-        let slot = self.slot(sequence);
-        if self.at(slot).load(Ordering::Acquire) != sequence {
-            return None;
-        }
         let mut words = [0; RECORD_WORDS];
-        for (index, word) in words.iter_mut().enumerate() {
-            *word = self.at(slot + 1 + index).load(Ordering::Relaxed);
-        }
-        fence(Ordering::Acquire);
-        (self.at(slot).load(Ordering::Relaxed) == sequence).then(|| Record::from_words(&words))
+        self.protocol().read(sequence, &mut words).then(|| Record::from_words(&words))
     }
+
+    /// The WAL thread's word: everything up to `sequence` is on disk, and its slots may be overwritten.
+    pub fn acknowledge(&self, sequence: u64) {
+        self.protocol().release(sequence);
+    }
+
+    /// Whether the process that made the ring still has it. Not to be asked by that one about itself.
+    pub fn writer_lives(&self) -> bool {
+        // SAFETY: a file descriptor we hold open. A shared lock, for an instant: whoever else asks is not in the way.
+        let free = unsafe { libc::flock(self.file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) } == 0;
+        if free {
+            // SAFETY: as above.
+            unsafe { libc::flock(self.file.as_raw_fd(), libc::LOCK_UN) };
+        }
+        !free
+    }
+
+    /// The writer has closed: another may take its place while this process goes on.
+    pub fn give_up(&self) {
+        // SAFETY: as above.
+        unsafe { libc::flock(self.file.as_raw_fd(), libc::LOCK_UN) };
+    }
+
+    /// Whether another file stands at `path` now: some later writer's. One that is gone is no other.
+    pub fn is_replaced_at(&self, path: &Path) -> bool {
+        let place = |file: std::fs::Metadata| (file.dev(), file.ino());
+        let here = self.file.metadata().map(place).ok();
+        std::fs::metadata(path).is_ok_and(|there| Some(place(there)) != here)
+    }
+}
+
+fn fresh_path(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".new");
+    path.with_file_name(name)
+}
+
+/// The writer's lock, before anybody else can know the file: nobody is in the way.
+fn lock_for_life(file: &File) -> io::Result<()> {
+    // SAFETY: a file descriptor we hold open. Miri knows no locks.
+    if !cfg!(miri) && unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 fn allocate(file: &File, bytes: usize) -> io::Result<()> {
@@ -220,53 +315,6 @@ fn allocate(file: &File, bytes: usize) -> io::Result<()> {
     match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, bytes as libc::off_t) } {
         0 => Ok(()),
         code => Err(io::Error::from_raw_os_error(code)),
-    }
-}
-
-/// What a free reader gets: records in order, or the range it was too slow for.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Polled {
-    Records(u64),
-    Missed(u64, u64),
-}
-
-/// A reader with its own cursor. It never slows the writer.
-pub struct RingReader {
-    pub ring: Ring,
-    /// The next sequence to read.
-    pub cursor: u64,
-}
-
-impl RingReader {
-    pub fn new(ring: Ring, cursor: u64) -> RingReader {
-        RingReader { ring, cursor: cursor.max(1) }
-    }
-
-    /// Appends up to `max` records to `out`. An overrun is told once, and reading goes on behind it.
-    pub fn poll(&mut self, max: u64, out: &mut Vec<Record>) -> Polled {
-        let accepted = self.ring.get(word::ACCEPTED);
-        let mut count = 0;
-        while self.cursor <= accepted && count < max {
-            let Some(record) = self.ring.read(self.cursor) else {
-                if count > 0 {
-                    break;
-                }
-                return self.skip_overrun();
-            };
-            out.push(record);
-            self.cursor += 1;
-            count += 1;
-        }
-        Polled::Records(count)
-    }
-
-    /// Half a ring of slack behind the writer, so that the next poll is not overrun at once.
-    fn skip_overrun(&mut self) -> Polled {
-        let first = self.cursor;
-        let oldest = (self.ring.get(word::ACCEPTED) + 1).saturating_sub(self.ring.slots() / 2);
-        self.cursor = oldest.max(first + 1);
-        self.ring.add(word::MISSED, self.cursor - first);
-        Polled::Missed(first, self.cursor - 1)
     }
 }
 
@@ -286,7 +334,7 @@ mod tests {
         let ring = &Ring::create(&folder.path().join("ring"), 2, 1).unwrap();
         let total = if cfg!(miri) { 100 } else { 100_000 };
         std::thread::scope(|threads| {
-            threads.spawn(move || (1..=total).for_each(|sequence| ring.write(&record(sequence))));
+            threads.spawn(move || (1..=total).for_each(|sequence| ring.write(&[record(sequence)])));
             for sequence in 1..=total {
                 assert!(ring.read(sequence).is_none_or(|got| got == record(sequence)));
             }
@@ -296,53 +344,13 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "needs a file mapping")]
-    fn an_overrun_is_told_once_and_reading_goes_on() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ring");
-        let writer = Ring::create(&path, 8, 1).unwrap();
-        let mut reader = RingReader::new(Ring::attach(&path).unwrap(), 1);
-        (1..=20).for_each(|sequence| writer.write(&record(sequence)));
-        let mut records = Vec::new();
-        assert_eq!(reader.poll(100, &mut records), Polled::Missed(1, 16));
-        assert_eq!(reader.poll(100, &mut records), Polled::Records(4));
-        assert!(records == (17..=20).map(record).collect::<Vec<_>>());
-        assert_eq!(writer.get(word::MISSED), 16);
-    }
-
-    #[test]
-    #[cfg_attr(miri, ignore = "needs a file mapping")]
-    fn a_reader_beside_a_racing_writer_never_sees_a_torn_or_reordered_record() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ring");
-        let writer = Ring::create(&path, 64, 1).unwrap();
-        let mut reader = RingReader::new(Ring::attach(&path).unwrap(), 1);
-        let total = 200_000;
-        let thread = std::thread::spawn(move || (1..=total).for_each(|sequence| writer.write(&record(sequence))));
-        let (mut next, mut seen, mut missed) = (1, 0, 0);
-        while next <= total {
-            let mut records = Vec::new();
-            if let Polled::Missed(first, last) = reader.poll(32, &mut records) {
-                assert_eq!(first, next);
-                missed += last - first + 1;
-                next = last + 1;
-            }
-            for got in records {
-                assert!(got == record(next));
-                next += 1;
-                seen += 1;
-            }
-        }
-        thread.join().unwrap();
-        assert_eq!(seen + missed, total);
-    }
-
-    #[test]
-    #[cfg_attr(miri, ignore = "needs a file mapping")]
     fn a_file_that_is_no_ring_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ring");
         std::fs::write(&path, vec![0; 8192]).unwrap();
         assert!(Ring::attach(&path).err().unwrap().contains("not a Shijim ring"));
+        std::fs::write(&path, [b"SHIJIMR1".as_slice(), &[0; 20_000]].concat()).unwrap();
+        assert!(Ring::attach(&path).err().unwrap().contains("the ring of another release"));
         assert!(Ring::create(&path, 7, 1).err().unwrap().to_string().contains("power of two"));
     }
 
@@ -356,5 +364,23 @@ mod tests {
             ring.set(word::SLOTS, slots);
             assert!(Ring::attach(&path).err().unwrap().contains("do not fit"), "{slots} slots");
         }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "needs a file lock")]
+    fn a_ring_has_one_writer_while_that_one_lives() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ring");
+        std::fs::write(folder.path().join("ring.new"), "of a writer that died while it made its ring").unwrap();
+        let first = Ring::create(&path, 8, 1).unwrap();
+        let reader = Ring::attach(&path).unwrap();
+        let refused = Ring::create(&path, 8, 2).err().unwrap().to_string();
+        assert!(refused.contains(&format!("process {} writes this ring", std::process::id())), "{refused}");
+        assert!(reader.writer_lives() && !reader.is_replaced_at(&path));
+        drop(first);
+        assert!(!reader.writer_lives());
+        let second = Ring::create(&path, 8, 2).unwrap();
+        assert!(!reader.writer_lives() && reader.is_replaced_at(&path) && !second.is_replaced_at(&path));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -231,7 +231,7 @@ fn acknowledge(ring: &Ring, log: &Log, records: &[Record], bytes: u64) {
     if last.received_ns != ABSENT_I64 {
         ring.set(word::DURABLE_RECEIVED_NS, last.received_ns as u64);
     }
-    ring.set(word::DURABLE, last.sequence);
+    ring.acknowledge(last.sequence);
 }
 
 fn judge(ring: &Ring, continuity: &mut Continuity, records: &[Record]) {
@@ -310,7 +310,7 @@ mod tests {
             while ring.room() == 0 {
                 std::thread::yield_now();
             }
-            ring.write(&trade(sequence, start + sequence as i64 * 100_000_000)); // 500 s: over 14:45
+            ring.write(&[trade(sequence, start + sequence as i64 * 100_000_000)]); // 500 s: over 14:45
         }
         thread.finish().unwrap();
         assert_eq!((ring.get(word::ACCEPTED), ring.get(word::DURABLE)), (5_000, 5_000));
@@ -331,7 +331,7 @@ mod tests {
     fn a_panic_of_the_log_thread_is_a_failure_that_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let ring = Arc::new(Ring::create(&folder.path().join("ring"), 2, 7).unwrap());
-        (1..=3).for_each(|sequence| ring.write(&trade(sequence, 5))); // overruns what the thread has yet to take
+        (1..=3).for_each(|sequence| ring.write(&[trade(sequence, 5)])); // overruns what the thread has yet to take
         let mut thread = WalThread::start(ring.clone(), config(folder.path()), Continuity::new()).unwrap();
         assert!(thread.finish().unwrap_err().contains("the log thread panicked"));
         assert_eq!((ring.get(word::DURABLE), ring.get(word::STATE)), (0, state::FAILED));
@@ -343,7 +343,7 @@ mod tests {
         std::fs::write(folder.path().join("wal"), "a file where the folder should be").unwrap();
         let ring = Arc::new(Ring::create(&folder.path().join("ring"), 1024, 7).unwrap());
         let mut thread = WalThread::start(ring.clone(), config(folder.path()), Continuity::new()).unwrap();
-        ring.write(&trade(1, 5));
+        ring.write(&[trade(1, 5)]);
         assert!(thread.finish().unwrap_err().ends_with(&format!(", in {}", folder.path().join("wal").display())));
         assert_eq!((ring.get(word::DURABLE), ring.get(word::STATE)), (0, state::FAILED));
     }

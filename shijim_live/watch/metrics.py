@@ -1,15 +1,18 @@
-"""Six counters over HTTP for Prometheus, read from the recorder's plain integers at scrape time. Not a log."""
+"""Counters over HTTP for Prometheus, read from the recorder's plain integers at scrape time. Not a log."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from rust_indicators import Publisher
+from shijim_live.watch.pressure import HIGH_WATER
 
 # Only this machine may scrape unless somebody puts a proxy in front: the page names what is recorded and when.
 ADDRESS = "127.0.0.1"
@@ -18,13 +21,13 @@ ADDRESS = "127.0.0.1"
 class RecorderMetrics(Collector):
     """Turns the ring's counters into metrics; costs nothing while nobody scrapes."""
 
-    def __init__(self, counters: Callable[[], Mapping[str, int]], raw_dir: Path, shard: int) -> None:
-        self.counters = counters
+    def __init__(self, publisher: Publisher, raw_dir: Path, shard: int) -> None:
+        self.publisher = publisher
         self.raw_dir = raw_dir
         self.shard = str(shard)
 
     def collect(self) -> Iterator[Metric]:
-        values = self.counters()
+        values = self.publisher.counters()
         blocked_seconds = values["blocked_ns"] / 1_000_000_000
         free_bytes = shutil.disk_usage(self.raw_dir).free
         yield self._counter("shijim_accepted_events", "Events the recorder took", values["accepted"])
@@ -40,6 +43,36 @@ class RecorderMetrics(Collector):
         )
         yield self._counter("shijim_blocked_seconds", "Time callbacks waited for the disk", blocked_seconds)
         yield self._gauge("shijim_disk_free_bytes", "Free space where the log is written", free_bytes)
+        yield from self._ring(values)
+        yield from self._groups(values["accepted"])
+
+    def _ring(self, values: dict[str, int]) -> Iterator[Metric]:
+        yield self._gauge("shijim_ring_slots", "Events the ring has room for", values["slots"])
+        yield self._gauge("shijim_ring_depth_events", "Events that wait for the disk", values["depth"])
+        yield self._gauge("shijim_ring_depth_events_max", "The most that did, in this run", values["depth_max"])
+        crossings = CounterMetricFamily(
+            "shijim_ring_high_water", "How often the ring rose past that share of its room", labels=["shard", "percent"]
+        )
+        for percent, counter in HIGH_WATER.items():
+            crossings.add_metric([self.shard, str(percent)], values[counter])
+        yield crossings
+
+    def _groups(self, accepted: int) -> Iterator[Metric]:
+        labels = ["shard", "group"]
+        lag = GaugeMetricFamily(
+            "shijim_group_lag_events", "Events that no member of the group has claimed", labels=labels
+        )
+        missed = CounterMetricFamily("shijim_group_missed_events", "Events the group was too slow for", labels=labels)
+        abandoned = CounterMetricFamily(
+            "shijim_group_abandoned_events",
+            "Events claimed by members that died before they had finished",
+            labels=labels,
+        )
+        for name, next_sequence, *counts, _ in self.publisher.groups():
+            lag.add_metric([self.shard, name], max(0, accepted + 1 - next_sequence))
+            for family, count in zip((missed, abandoned), counts, strict=True):
+                family.add_metric([self.shard, name], count)
+        yield from (lag, missed, abandoned)
 
     def _counter(self, name: str, text: str, value: float) -> Metric:
         family = CounterMetricFamily(name, text, labels=["shard"])

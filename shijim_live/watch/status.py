@@ -13,6 +13,17 @@ from shijim_live.record.recorder import is_recording, ring_path
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """Competing readers of the ring."""
+
+    name: str
+    lag: int  # events that no member has claimed
+    missed: int
+    abandoned: int  # claimed by members that died before they had finished
+    members: int  # that live
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """One shard of one data folder."""
 
@@ -23,7 +34,11 @@ class Status:
     run_id: str | None
     accepted: int | None
     durable: int | None
+    ring_slots: int | None
+    depth: int | None  # events that wait for the disk
+    depth_max: int | None
     missed: int | None
+    groups: tuple[Group, ...]
     lots_missing: int | None
     quarantined: int | None
     blocked_seconds: float | None
@@ -44,8 +59,12 @@ def status(raw_dir: Path, shard: int = 0) -> Status:
     footers = [footer for header in headers if (footer := wal.footer(header.path)) is not None]
     recording = is_recording(wal_dir, shard)
     counters: dict[str, int] = {}
+    groups: tuple[Group, ...] = ()
     if recording and ring_path(raw_dir, shard).exists():
-        counters = RingReader(ring_path(raw_dir, shard)).counters()
+        reader = RingReader(ring_path(raw_dir, shard))
+        # A recorder that is still recovering has not replaced the ring of the one that died.
+        if reader.writer == "running":
+            groups, counters = _groups(reader), reader.counters()
     last_ns = counters.get("durable_received_ns", 0)
     return Status(
         raw_dir=str(raw_dir),
@@ -55,7 +74,11 @@ def status(raw_dir: Path, shard: int = 0) -> Status:
         run_id=f"{counters['run_id']:016x}" if counters else None,
         accepted=counters.get("accepted"),
         durable=counters.get("durable"),
+        ring_slots=counters.get("slots"),
+        depth=counters.get("depth"),
+        depth_max=counters.get("depth_max"),
         missed=counters.get("missed"),
+        groups=groups,
         lots_missing=counters.get("lots_missing"),
         quarantined=counters.get("quarantined"),
         blocked_seconds=counters["blocked_ns"] / 1_000_000_000 if counters else None,
@@ -69,6 +92,12 @@ def status(raw_dir: Path, shard: int = 0) -> Status:
     )
 
 
+def _groups(reader: RingReader) -> tuple[Group, ...]:
+    found = reader.groups()
+    accepted = reader.counters()["accepted"]
+    return tuple(Group(name, max(0, accepted + 1 - following), *counts) for name, following, *counts in found)
+
+
 def describe(found: Status) -> str:
     """A few lines a person can read."""
     lines = [f"{found.raw_dir}, shard {found.shard}: {'recording' if found.recording else 'not recording'}"]
@@ -79,7 +108,14 @@ def describe(found: Status) -> str:
             f"last from {found.last_durable_received} Taipei",
             f"  {found.lots_missing:,} lots missing, {found.quarantined:,} objects quarantined, "
             f"callbacks blocked {found.blocked_seconds:.3f} s, readers missed {found.missed:,}",
+            f"  ring: {found.depth:,} of {found.ring_slots:,} events wait for the disk, "
+            f"{found.depth_max:,} at most so far",
         ]
+    lines += [
+        f"  group {group.name}: {group.members} members, {group.lag:,} events behind, "
+        f"{group.missed:,} missed, {group.abandoned:,} abandoned by members that died"
+        for group in found.groups
+    ]
     lines.append(
         f"  log: {found.segments:,} segments ({found.sealed_segments:,} sealed with {found.sealed_records:,} records), "
         f"{found.log_bytes / 2**20:,.1f} MiB; {found.disk_free_bytes / 2**30:,.1f} GiB free"

@@ -1,10 +1,9 @@
-//! The log from Python: reading segments, writing imported ones, watching a ring, recovering after a crash.
-use std::collections::BTreeMap;
+//! The log from Python: reading segments, writing imported ones, recovering after a crash.
 use std::path::PathBuf;
 use std::time::Duration;
 
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -12,39 +11,10 @@ use super::continuity::whole;
 use crate::continuity::Continuity;
 use crate::record::{RECORD_BYTES, Record, records_in};
 use crate::record_layout::{constants, layout};
-use crate::ring::{Polled, Ring, RingReader, word};
 use crate::segment::{self, End, Problem};
 use crate::wal::{Durability, Log, WalConfig, log_slot, next_rotation_ns};
 
-pub type CounterMap = BTreeMap<&'static str, u64>;
 type ProblemRow = (u64, u64, u64, u64, String);
-
-pub fn counters(ring: &Ring) -> CounterMap {
-    [
-        ("accepted", word::ACCEPTED),
-        ("durable", word::DURABLE),
-        ("durable_received_ns", word::DURABLE_RECEIVED_NS),
-        ("last_received_ns", word::LAST_RECEIVED_NS),
-        ("missed", word::MISSED),
-        ("lots_missing", word::LOTS_MISSING),
-        ("gaps", word::GAPS),
-        ("duplicates", word::DUPLICATES),
-        ("resets", word::RESETS),
-        ("quarantined", word::QUARANTINED),
-        ("suspect", word::SUSPECT),
-        ("blocked_ns", word::BLOCKED_NS),
-        ("blocks", word::BLOCKS),
-        ("log_bytes", word::LOG_BYTES),
-        ("segments", word::SEGMENTS),
-        ("slots", word::SLOTS),
-        ("run_id", word::RUN_ID),
-        ("writer_pid", word::WRITER_PID),
-        ("state", word::STATE),
-    ]
-    .into_iter()
-    .map(|(name, place)| (name, ring.get(place)))
-    .collect()
-}
 
 /// The continuity state after every trade of these segments: what a restarted recorder carries on from.
 pub fn continuity_of(paths: Vec<PathBuf>) -> PyResult<Continuity> {
@@ -62,7 +32,7 @@ pub fn continuity_of(paths: Vec<PathBuf>) -> PyResult<Continuity> {
     Ok(continuity)
 }
 
-fn bytes<'py>(py: Python<'py>, records: &[Record]) -> PyResult<Bound<'py, PyBytes>> {
+pub fn bytes<'py>(py: Python<'py>, records: &[Record]) -> PyResult<Bound<'py, PyBytes>> {
     PyBytes::new_with(py, records.len() * RECORD_BYTES, |out| {
         for (place, record) in out.chunks_exact_mut(RECORD_BYTES).zip(records) {
             place.copy_from_slice(&record.0);
@@ -229,38 +199,6 @@ impl LogWriter {
     }
 }
 
-/// A reader of a ring in another process (or this one): records in order, and the range it was too slow for.
-#[pyclass(name = "RingReader", module = "rust_indicators._rust")]
-pub struct PyRingReader {
-    reader: RingReader,
-}
-
-#[pymethods]
-impl PyRingReader {
-    #[new]
-    #[pyo3(signature = (path, cursor=1))]
-    fn new(path: PathBuf, cursor: u64) -> PyResult<PyRingReader> {
-        let ring = Ring::attach(&path).map_err(PyOSError::new_err)?;
-        Ok(PyRingReader { reader: RingReader::new(ring, cursor) })
-    }
-
-    /// (records, missed): missed is `(first, last)` when the reader was overrun, and then there are no records.
-    #[allow(clippy::type_complexity)]
-    fn poll<'py>(&mut self, py: Python<'py>, max_records: u64) -> PyResult<(Bound<'py, PyBytes>, Option<(u64, u64)>)> {
-        let mut records = Vec::new();
-        let polled = py.detach(|| self.reader.poll(max_records, &mut records));
-        let missed = match polled {
-            Polled::Records(_) => None,
-            Polled::Missed(first, last) => Some((first, last)),
-        };
-        Ok((bytes(py, &records)?, missed))
-    }
-
-    fn counters(&self) -> CounterMap {
-        counters(&self.reader.ring)
-    }
-}
-
 /// Seals what a dead run left open. (changed, records, torn bytes, last sequence, last received_ns, problems)
 #[pyfunction]
 #[allow(clippy::type_complexity)]
@@ -313,7 +251,6 @@ fn py_next_rotation_ns(received_ns: i64) -> i64 {
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<SegmentReader>()?;
     module.add_class::<LogWriter>()?;
-    module.add_class::<PyRingReader>()?;
     module.add_function(wrap_pyfunction!(recover_segment, module)?)?;
     module.add_function(wrap_pyfunction!(read_footer, module)?)?;
     module.add_function(wrap_pyfunction!(record_layout, module)?)?;

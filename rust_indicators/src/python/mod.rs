@@ -20,6 +20,7 @@ mod log;
 mod micro_price;
 mod publisher;
 mod queue_position;
+mod ring;
 mod signal_set;
 mod simulate;
 mod stamp;
@@ -36,6 +37,7 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     decimal::register(module)?;
     hft::register(module)?;
     log::register(module)?;
+    ring::register(module)?;
     simulate::register(module)?;
     statistics::register(module)?;
     bars::register(module)?;

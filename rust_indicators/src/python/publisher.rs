@@ -188,8 +188,12 @@ impl Publisher {
         self.ring.get(word::DURABLE)
     }
 
-    fn counters(&self) -> super::log::CounterMap {
-        super::log::counters(&self.ring)
+    fn counters(&self) -> super::ring::CounterMap {
+        super::ring::counters(&self.ring)
+    }
+
+    fn groups(&self) -> PyResult<Vec<super::ring::GroupRow>> {
+        super::ring::group_rows(&self.ring)
     }
 
     /// Raises RuntimeError with the reason when the log thread has died.
@@ -204,13 +208,14 @@ impl Publisher {
 
     /// Drains, seals and stops. Returns the last durable sequence, which equals the last accepted one.
     fn close(&self, py: Python<'_>) -> PyResult<u64> {
-        py.detach(|| {
+        let finished = py.detach(|| {
             // Whoever is publishing finishes first; whoever comes later is refused, not accepted and forgotten.
             self.writer.lock().map_err(|_| "a publishing thread panicked".to_string())?.closed = true;
             self.wal.lock().expect("nobody panics holding this").finish()
-        })
-        .map_err(|reason| log_failed(&reason))?;
-        self.ring.set(word::STATE, state::CLOSED);
+        });
+        self.ring.set(word::STATE, if finished.is_ok() { state::CLOSED } else { state::FAILED });
+        self.ring.give_up();
+        finished.map_err(|reason| log_failed(&reason))?;
         let (accepted, durable) = (self.accepted(), self.durable());
         if accepted != durable {
             return Err(PyRuntimeError::new_err(format!("{accepted} events accepted, only {durable} durable")));
@@ -298,11 +303,11 @@ impl Publisher {
     }
 
     fn write(&self, writer: &mut Writer, records: &mut [Record]) -> u64 {
-        for record in records {
+        for record in records.iter_mut() {
             record.header_mut().sequence = writer.next_sequence;
-            self.ring.write(record);
             writer.next_sequence += 1;
         }
+        self.ring.write(records);
         writer.next_sequence - 1
     }
 
