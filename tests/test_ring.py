@@ -160,9 +160,7 @@ def test_the_recorder_says_when_the_disk_does_not_keep_up_with_a_paced_feed(tmp_
             env=environment, capture_output=True, text=True, check=True,
         )  # fmt: skip
         shown[speed] = done.stderr
-    said = (
-        r"shijim-live: the ring rose past 80 % full .*: [\d,]+ of 1,024 events wait for the disk now, 1,0"
-    )
+    said = r"shijim-live: the ring rose past 80 % full .*: [\d,]+ of 1,024 events wait for the disk now, 1,0"
     assert len(re.findall(said, shown["1000000"])) == 1
     assert "the ring" not in shown["max"]
 

@@ -242,14 +242,14 @@ impl Record {
         unsafe { &mut *self.0.as_mut_ptr().cast::<Header>() }
     }
 
-    pub fn words(&self) -> [u64; RECORD_WORDS] {
+    pub fn words(&self) -> &[u64; RECORD_WORDS] {
         // SAFETY: 256 bytes, 8-aligned, every bit pattern a valid u64.
-        unsafe { *self.0.as_ptr().cast::<[u64; RECORD_WORDS]>() }
+        unsafe { &*self.0.as_ptr().cast::<[u64; RECORD_WORDS]>() }
     }
 
-    pub fn from_words(words: &[u64; RECORD_WORDS]) -> Record {
-        // SAFETY: as above.
-        Record(unsafe { *words.as_ptr().cast::<[u8; RECORD_BYTES]>() })
+    pub fn words_mut(&mut self) -> &mut [u64; RECORD_WORDS] {
+        // SAFETY: as above, and borrowed exclusively.
+        unsafe { &mut *self.0.as_mut_ptr().cast::<[u64; RECORD_WORDS]>() }
     }
 
     pub fn code(&self) -> &[u8] {
@@ -408,7 +408,9 @@ mod tests {
         header.sequence = 7;
         header.code = code_bytes("TXFD6").unwrap();
         let record = Record::from_trade(&Trade { header, body: TradeBody { volume: 3, ..TradeBody::ABSENT } });
-        assert_eq!(Record::from_words(&record.words()).0, record.0);
+        let mut copy = Record::ZERO;
+        *copy.words_mut() = *record.words();
+        assert_eq!(copy.0, record.0);
         assert_eq!((record.header().sequence, record.trade().body.volume, record.code()), (7, 3, &b"TXFD6"[..]));
     }
 

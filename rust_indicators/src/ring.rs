@@ -232,7 +232,7 @@ impl Ring {
         let Some(last) = records.last() else { return };
         let protocol = self.protocol();
         for record in records {
-            protocol.write(record.header().sequence, &record.words());
+            protocol.write(record.header().sequence, record.words());
         }
         if last.header().received_ns != ABSENT_I64 {
             self.words()[word::LAST_RECEIVED_NS].store(last.header().received_ns as u64, Ordering::Relaxed);
@@ -256,10 +256,15 @@ impl Ring {
         depth::depths(self.depth_words())
     }
 
-    /// The record of a sequence, or `None` when its slot holds another one or is being written.
-    pub fn read(&self, sequence: u64) -> Option<Record> {
-        let mut words = [0; RECORD_WORDS];
-        self.protocol().read(sequence, &mut words).then(|| Record::from_words(&words))
+    /// Appends the record of a sequence. False, and nothing, when its slot holds another one or is being written.
+    pub fn read_onto(&self, sequence: u64, records: &mut Vec<Record>) -> bool {
+        let at = records.len();
+        records.push(Record::ZERO);
+        let there = self.protocol().read(sequence, records[at].words_mut());
+        if !there {
+            records.truncate(at);
+        }
+        there
     }
 
     /// The WAL thread's word: everything up to `sequence` is on disk, and its slots may be overwritten.
@@ -336,10 +341,12 @@ mod tests {
         std::thread::scope(|threads| {
             threads.spawn(move || (1..=total).for_each(|sequence| ring.write(&[record(sequence)])));
             for sequence in 1..=total {
-                assert!(ring.read(sequence).is_none_or(|got| got == record(sequence)));
+                let mut got = Vec::new();
+                assert!(!ring.read_onto(sequence, &mut got) || got[0] == record(sequence));
             }
         });
-        assert!(ring.read(total) == Some(record(total)));
+        let mut last = Vec::new();
+        assert!(ring.read_onto(total, &mut last) && last[0] == record(total));
     }
 
     #[test]

@@ -166,10 +166,11 @@ impl RingReader {
 fn look(ring: &Ring, next: u64, max: u64, out: &mut Vec<Record>) -> Polled {
     let accepted = ring.get(word::ACCEPTED);
     for sequence in next..=accepted.min(next.saturating_add(max).saturating_sub(1)) {
-        match ring.read(sequence) {
-            Some(record) => out.push(record),
-            None if sequence > next => break,
-            None => return Polled::Missed(next, ring.protocol().resume_at(next) - 1),
+        if !ring.read_onto(sequence, out) {
+            if sequence > next {
+                break;
+            }
+            return Polled::Missed(next, ring.protocol().resume_at(next) - 1);
         }
     }
     Polled::Records(out.len() as u64)
