@@ -304,16 +304,12 @@ def test_a_dataset_that_is_not_what_it_claims_is_refused(data: Path, damage: str
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"size": -1}, "not a count"),
-        ({"size": 2**32 - 1}, "not a count"),
         ({"size": 1.5}, "not a count"),
-        ({"total_volume": 2**40}, "not a count"),
         ({"symbol": "A" * 17}, "16 printable"),
         ({"symbol": "台積電"}, "16 printable"),
         ({"symbol": 'A"B'}, "16 printable"),
         ({"symbol": 7}, "TypeError"),
         ({"extras": []}, "AttributeError"),
-        ({"extras": {"tick_type": 300}}, "error"),
         ({"ts_ns": 10**30}, "error"),
         ({"price": "much"}, "InvalidOperation"),
         ({"exchange": "NYSE"}, "KeyError"),
@@ -337,6 +333,29 @@ def test_a_line_that_fits_no_record_is_quarantined_and_the_rest_imported(
     path.write_text(json.dumps(good | change) + "\n")
     refused("shijim", "import", str(path), "--data-dir", str(tmp_path / "first"), says="line 1 is no Shioaji callback")
     assert not (tmp_path / "first").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ({"size": -1}, [["volume", "-1"]]),
+        ({"size": 2**32 - 1}, [["volume", "4294967295"]]),
+        ({"total_volume": 2**40}, [["total_volume", "1099511627776"]]),
+        ({"extras": {"tick_type": 300}}, [["side", "300"]]),
+    ],
+)
+def test_a_number_that_no_field_can_hold_is_kept_as_text_beside_the_event(
+    tmp_path: Path, change: dict[str, object], kept: list[list[str]]
+) -> None:
+    line = {"type": "MD_TICK", "symbol": "2330", "exchange": "TSE", "ts_ns": 1_775_725_200_000_000_000,
+            "price": 1000.5, "size": 1, "total_volume": 1, "extras": {"tick_type": 1}} | change  # fmt: skip
+    path = tmp_path / "stream.jsonl"
+    path.write_text(json.dumps(line) + "\n")
+    code, _, errors = tried("shijim", "import", str(path), "--data-dir", str(tmp_path))
+    assert code == 0, errors
+    _, shown, _ = tried("shijim-live", "cat", str(tmp_path / "wal"), "--kind", "trade")
+    [event] = [orjson.loads(found) for found in shown.splitlines()]
+    assert event["oversize"] == kept
 
 
 @pytest.fixture
