@@ -234,7 +234,7 @@ def recorded_with_faults(day: Day) -> set[int]:
 
 
 def damage_a_block(day: Day) -> set[Print]:
-    """Alters one byte of a sealed segment; the trades that are thereby gone."""
+    """Alters one byte of a sealed segment; the trades that are thereby gone, and did not come again in another one."""
     chance = random.Random(f"damage {day.seed}")
     sizes = {path: path.stat().st_size for path in wal.segment_paths(day.wal)}
     path = chance.choice(sorted(sizes, key=lambda path: -sizes[path])[:10])
@@ -243,7 +243,7 @@ def damage_a_block(day: Day) -> set[Print]:
     first_block = content.index(b"SBLK")
     content[chance.randrange(first_block + 64, len(content) * 2 // 3)] ^= 0xFF
     path.write_bytes(content)
-    return set(before - board_trades(path))
+    return set(before).difference(*map(board_trades, sizes))
 
 
 def board_trades(path: Path) -> Counter[Print]:
