@@ -17,6 +17,9 @@ export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
+# The same examples on every run, as Hypothesis has them; another number finds others.
+export PROPTEST_RNG_SEED ?= 1
+
 .DEFAULT_GOAL := help
 .PHONY: help demo ui test loom asan crash days screenshot lint format bench lock clean requirements
 
