@@ -42,7 +42,6 @@ from shijim_pipelines.hft_dataset import int64_column, level_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 WINDOW_NS: Final = 10 * SECOND_NS
 WINDOW_SECONDS_MAX: Final = 600  # so that a half-hour has windows enough
@@ -210,17 +209,13 @@ def flow_picture(study: FlowStudy) -> bytes:
     _half_hours(bars, study.sessions)
     seconds = study.window_ns // SECOND_NS
     shares = ", ".join(f"{session.r_squared:.2f} ({session.session})" for session in study.sessions)
-    _titles(figure, above, below, study, seconds, shares)
-    return png(figure)
-
-
-def _titles(figure: Figure, above: Any, below: Any, study: FlowStudy, seconds: int, shares: str) -> None:
     title(
         figure,
         f"{study.request.symbol} {study.request.day}: order flow imbalance against price, R² {shares}",
         f"windows of {seconds} s, {study.books:,} books; R² is the mean over half-hours; of the same window, "
         "so no forecast; Taipei time",
     )
+    return png(figure)
 
 
 def _over_time(mids: Axes, flows: Axes, session: SessionFlow, span: Span) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
-from typing import TypedDict, cast
+from typing import Literal, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,16 +122,16 @@ def dollar_bars(
     return DollarBars(value_e6).update_many(exchange_ns, price_e6, volume, side, restart=restart)
 
 
+_Counted = Literal["trades", "volume", "value_e6"]
+
+
 class _OpenBar:
-    """The bar that is open. What ends it, the classes below say."""
+    """The bar that is open. It ends where what is counted reaches the threshold; without it, where its time is over."""
 
-    _by_time = False
-    _by_value = False
-
-    def __init__(self, argument: str, threshold: int) -> None:
+    def __init__(self, argument: str, threshold: int, counted: _Counted | None) -> None:
         if not 1 <= threshold <= STAMP_NS_MAX:
             raise ValueError(f"{argument}: {threshold} is not within 1 … 2⁶²")
-        self._threshold = threshold
+        self._threshold, self._counted = threshold, counted
         self._rows = 0
         self._begin(Validity.WARMING_UP)
 
@@ -141,9 +141,6 @@ class _OpenBar:
         self._gap = validity == Validity.TAINTED
         self.value: Bar | None = None
         self.validity: int = validity
-
-    def _reached(self, bar: Bar) -> bool:
-        raise NotImplementedError
 
     def update(self, exchange_ns: int, price_e6: int, volume: int, side: int, /) -> Bar | None:
         """The bar this trade ends, if any: a time bar before it, another with it. ValueError as in `time_bars`."""
@@ -159,19 +156,20 @@ class _OpenBar:
         bar["value_e6"] += price_e6 * volume
         bar["trades"] += 1
         bar["last_row"] = self._rows
-        if not self._by_time:
+        if self._counted is not None:
             bar["end_ns"] = exchange_ns
         self._open = bar
         self._rows += 1
         self._latest_ns = exchange_ns
-        return self.flush() if self._reached(bar) else before
+        reached = self._counted is not None and bar[self._counted] >= self._threshold
+        return self.flush() if reached else before
 
     def _ends_before(self, exchange_ns: int) -> bool:
-        return self._by_time and self._open is not None and exchange_ns > self._open["end_ns"]
+        return self._counted is None and self._open is not None and exchange_ns > self._open["end_ns"]
 
     def _first(self, exchange_ns: int, price_e6: int) -> Bar:
         start_ns = end_ns = exchange_ns
-        if self._by_time:
+        if self._counted is None:
             end_ns = -(-exchange_ns // self._threshold) * self._threshold
             start_ns = end_ns - self._threshold
         return Bar(
@@ -187,7 +185,7 @@ class _OpenBar:
             raise ValueError(f"exchange_ns: {exchange_ns} goes back, behind {self._latest_ns}")
         if not -PRICE_E6_MAX <= price_e6 <= PRICE_E6_MAX:
             raise ValueError(f"price_e6: {price_e6} is not within −2⁴⁶ … 2⁴⁶")
-        if self._by_value and price_e6 < 0:
+        if self._counted == "value_e6" and price_e6 < 0:
             raise ValueError(f"price_e6: {price_e6} is negative, so that value would shrink")
         if not 0 <= volume <= VOLUME_MAX:
             raise ValueError(f"volume: {volume} is not within 0 … 2⁴⁰")
@@ -260,42 +258,26 @@ class _OpenBar:
 class TimeBars(_OpenBar):
     """Streaming `time_bars`. `value` is the last finished bar since the start, `validity` what it is worth."""
 
-    _by_time = True
-
     def __init__(self, interval_ns: int) -> None:
-        super().__init__("interval_ns", interval_ns)
-
-    def _reached(self, bar: Bar) -> bool:
-        return False
+        super().__init__("interval_ns", interval_ns, None)
 
 
 class TickBars(_OpenBar):
     """Streaming `tick_bars`. `value` is the last finished bar since the start, `validity` what it is worth."""
 
     def __init__(self, trades: int) -> None:
-        super().__init__("trades", trades)
-
-    def _reached(self, bar: Bar) -> bool:
-        return bar["trades"] >= self._threshold
+        super().__init__("trades", trades, "trades")
 
 
 class VolumeBars(_OpenBar):
     """Streaming `volume_bars`. `value` is the last finished bar since the start, `validity` what it is worth."""
 
     def __init__(self, lots: int) -> None:
-        super().__init__("lots", lots)
-
-    def _reached(self, bar: Bar) -> bool:
-        return bar["volume"] >= self._threshold
+        super().__init__("lots", lots, "volume")
 
 
 class DollarBars(_OpenBar):
     """Streaming `dollar_bars`. `value` is the last finished bar since the start, `validity` what it is worth."""
 
-    _by_value = True
-
     def __init__(self, value_e6: int) -> None:
-        super().__init__("value_e6", value_e6)
-
-    def _reached(self, bar: Bar) -> bool:
-        return bar["value_e6"] >= self._threshold
+        super().__init__("value_e6", value_e6, "value_e6")

@@ -288,17 +288,6 @@ impl BookState {
         Ok(())
     }
 
-    /// `update` from the five levels of an event.
-    pub fn update_five(
-        &mut self,
-        bid_price_e6: &[i64; 5],
-        bid_volume: &[i64; 5],
-        ask_price_e6: &[i64; 5],
-        ask_volume: &[i64; 5],
-    ) -> i64 {
-        self.update(Sides { bid_price_e6, bid_volume, ask_price_e6, ask_volume })
-    }
-
     pub fn reset(&mut self) {
         (self.arming, self.validity, self.said) = (Arming::default(), Validity::WarmingUp, NOTHING);
     }
