@@ -12,12 +12,15 @@ from shijim_live.cli_record import add_record, add_shard, positive, shard_settin
 from shijim_live.command_line import Parser, add_verb, command, run_verb
 from shijim_live.record import show, statistics, wal
 from shijim_live.record.choice import KINDS, Choice, moment, sequences
-from shijim_live.record.recorder import RecordError, is_recording, recording_in
+from shijim_live.record.recorder import is_recording, recording_in
+from shijim_live.record.space import RecordError
 from shijim_live.watch.status import describe, status
 
 EXIT_CODES = (
-    "0 done · 1 torn tail (verify) · 2 bad option, or corrupt (verify, cat) · 3 unreadable (verify, stats) · 4 failed"
+    "0 done · 1 torn tail (verify) · 2 bad option, or corrupt (verify, cat) · 3 unreadable (verify, stats) · "
+    "4 failed · 5 the recorder waits for space (status)"
 )
+EXIT_WAITING = 5
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -141,4 +144,4 @@ def run_status(arguments: argparse.Namespace) -> int:
     settings = shard_settings(arguments)
     found = status(settings.raw_dir, settings.shard_id)
     print(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode() if arguments.json else describe(found))
-    return 0
+    return EXIT_WAITING if found.waiting_for_space else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -20,9 +21,10 @@ from shijim_live.broker.shioaji import quote_classes
 from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig
 from shijim_live.calendar import SECOND_NS, require_trading_day, wall_clock
 from shijim_live.command_line import Parser, Verbs, add_place, add_verb, day
-from shijim_live.events import BrokerClass
+from shijim_live.events import BrokerClass, RingState
 from shijim_live.record import wal
-from shijim_live.record.recorder import RecordError, Recording, RecordPlan, Sink, record
+from shijim_live.record.recorder import Recording, RecordPlan, Sink, record
+from shijim_live.record.space import FREE_BYTES_MIN, FREE_BYTES_WARN, MIB, RecordError
 from shijim_live.settings import Settings, SettingsError
 from shijim_live.universe import Universe, read_universe, read_universe_file, universe_path
 from shijim_live.watch.metrics import RecorderMetrics, serve
@@ -231,6 +233,7 @@ def _simulated(
         ring_slots=settings.ring_slots,
         durability=arguments.durability,
         outage_ns=arguments.restart_outage * SECOND_NS,
+        without_space=_without_space(arguments),
         now_ns=lambda: first_ns,
         run_id=_run_id_of,
         universe=universe.codes_by_shard() if universe else (),
@@ -257,6 +260,7 @@ def _replayed(
         ring_slots=settings.ring_slots,
         durability=arguments.durability,
         outage_ns=0,
+        without_space=_without_space(arguments),
         now_ns=time.time_ns,
         run_id=lambda _: os.urandom(8).hex(),
         universe=universe.codes_by_shard() if universe else (),
@@ -264,9 +268,52 @@ def _replayed(
     return plan, _ReplayedFeed(replay)
 
 
+def _without_space(arguments: argparse.Namespace) -> str:
+    """A feed at a pace goes on as the market would; one as fast as possible has no clock, and can wait."""
+    return "hand_back" if arguments.speed is None else "lose"
+
+
 def _run_id_of(what: str) -> str:
     """The same simulated run has the same identity, so that the same seed gives the same events."""
     return hashlib.sha256(what.encode()).hexdigest()[:16]
+
+
+def _not_recorded(counters: dict[str, int]) -> list[str]:
+    """A line about what came while the disk was full, if anything did."""
+    lost = counters["not_recorded"]
+    return [f"  {lost:,} events came while there was no space; the outage is in the log"] if lost else []
+
+
+class _Disk:
+    """Tells of a disk that fills once when it begins, and once when it is over."""
+
+    def __init__(self, raw_dir: Path) -> None:
+        self.raw_dir = raw_dir
+        self.low = False
+        self.waiting = False
+
+    def look(self, state: int) -> None:
+        """Says what has changed since the last look."""
+        try:
+            free_bytes = shutil.disk_usage(self.raw_dir).free
+        except OSError:
+            return  # the log thread ends the recording over it, with the reason
+        if (state == RingState.WAITING) != self.waiting:
+            self.waiting = not self.waiting
+            self.say(
+                f"waiting for space: {free_bytes / MIB:,.0f} MiB free; goes on by itself when there are "
+                f"{FREE_BYTES_MIN / MIB:,.0f} MiB and room for the ballast"
+                if self.waiting
+                else "there is space again; recording goes on, the outage is in the log"
+            )
+        if (free_bytes < FREE_BYTES_WARN) != self.low:
+            self.low = not self.low
+            if self.low and not self.waiting:
+                self.say(f"only {free_bytes / MIB:,.0f} MiB free; without space recording waits")
+
+    def say(self, text: str) -> None:
+        """One line on stderr."""
+        print(f"shijim-live: {self.raw_dir}: {text}", file=sys.stderr, flush=True)
 
 
 class _Watch:
@@ -297,6 +344,7 @@ class _Watch:
     def _watch(self, publisher: Publisher) -> None:
         terminal = sys.stderr.isatty()
         shown = -1
+        disk = _Disk(self.settings.raw_dir)
         while not self.done.wait(PROGRESS_SECONDS):
             try:
                 publisher.check()
@@ -305,6 +353,7 @@ class _Watch:
                 return
             counters = publisher.counters()
             self._warn(counters, "\n" if terminal and shown >= 0 else "")
+            disk.look(counters["state"])
             if self.quiet or counters["durable"] == shown:
                 continue
             shown = counters["durable"]
@@ -334,11 +383,13 @@ def _summary(recording: Recording, plan: RecordPlan, chosen: str, seconds: float
     if recording.resumed_after_ns is not None:
         lines.append(f"resumed after {wall_clock(recording.resumed_after_ns)} Taipei; the outage is in the log")
     ended = "the feed ended" if recording.complete else "stopped"
+    ended += " while waiting for space" if recording.without_space else ""
     lines += [
         f"recorded {recording.accepted:,} events, {recording.durable:,} durable, in {seconds:.1f} s: {ended}",
         f"  of {chosen}",
         f"  {counters['lots_missing']:,} lots missing in {counters['gaps']:,} gaps, "
         f"{counters['duplicates']:,} duplicates, {counters['quarantined']:,} quarantined",
+        *_not_recorded(counters),
         f"  run {recording.run_id} in {plan.wal_dir}: {counters['segments']:,} segments, "
         f"{counters['log_bytes'] / 2**20:.1f} MiB, {counters['log_bytes'] / max(1, recording.durable):.0f} B/event",
     ]

@@ -4,6 +4,9 @@
 
 Schema versions (a reader refuses one it does not know):
   1  first layout: header 56 B, body 200 B
+
+A version changes when a field moves, appears or changes meaning. A new kind is none of these: it has a layout that is
+there already, and a release that does not know its number refuses it by that number (`UnknownRecord`).
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ class Kind(IntEnum):
     CONNECTION = 19
     SUBSCRIPTION = 20
     CLOCK_OFFSET = 21
+    GAP = 22  # lots that the trade right before this one says were not delivered; recorders judge, imports do not
     SIDE = 32  # a field of the next event that does not fit the fixed record, as text
     QUARANTINE = 33  # a broker object that could not be read, as text
 
@@ -86,6 +90,15 @@ class Flag(IntFlag):
     TIME_ROUNDED = 64
     SUSPECT = 128
     TOTAL_INFERRED = 256
+
+
+class RingState(IntEnum):
+    """What the writer of a ring is doing; not in any record."""
+
+    RUNNING = 1
+    CLOSED = 2
+    FAILED = 3  # the log cannot be written
+    WAITING = 4  # for space on the disk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A recorder that kills itself in the middle of the day: `python dying_recorder.py EVENTS record …`.
+"""A recorder that kills itself in the middle of the day: `python dying_recorder.py EVENTS IN_HAND record …`.
 
 From outside, the kill comes whenever the machine gives the killer its turn – on a busy one after the day is over.
 """
@@ -20,7 +20,7 @@ from shijim_live.record import recorder
 NOT_YET_DURABLE = 500
 
 
-def dying_sink(events: int) -> type[recorder.Sink]:
+def dying_sink(events: int, in_hand: int) -> type[recorder.Sink]:
     class DyingSink(recorder.Sink):
         def __init__(self, publisher: Publisher, *arguments: object) -> None:
             super().__init__(publisher, *arguments)  # type: ignore[arg-type]
@@ -28,7 +28,7 @@ def dying_sink(events: int) -> type[recorder.Sink]:
 
             def quote(delivered: object, received_ns: int) -> None:
                 publish(delivered, received_ns)
-                if publisher.counters()["accepted"] < events + NOT_YET_DURABLE:
+                if publisher.counters()["accepted"] < events + in_hand:
                     return
                 while publisher.counters()["durable"] < events:
                     time.sleep(0)
@@ -39,13 +39,17 @@ def dying_sink(events: int) -> type[recorder.Sink]:
     return DyingSink
 
 
-def record_and_die(folder: Path, events: int, command: list[str]) -> int:
-    """Runs the arguments of `shijim-live` and is killed once `events` are durable: the last sequence acknowledged."""
-    died = subprocess.run([sys.executable, __file__, str(events), *command], capture_output=True, text=True)
+def record_and_die(folder: Path, events: int, command: list[str], in_hand: int = NOT_YET_DURABLE) -> int:
+    """Runs the arguments of `shijim-live` and is killed once `events` are durable: the last sequence acknowledged.
+
+    With nothing `in_hand` the log thread has no next segment to turn to: the last one is left unsealed for sure.
+    """
+    arguments = [str(events), str(in_hand), *command]
+    died = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True)
     assert died.returncode == -signal.SIGKILL, died.stderr
     return RingReader(recorder.ring_path(folder, 0)).counters()["durable"]
 
 
 if __name__ == "__main__":
-    recorder.Sink = dying_sink(int(sys.argv[1]))  # type: ignore[misc]
-    sys.exit(cli.main(sys.argv[2:]))
+    recorder.Sink = dying_sink(int(sys.argv[1]), int(sys.argv[2]))  # type: ignore[misc]
+    sys.exit(cli.main(sys.argv[3:]))

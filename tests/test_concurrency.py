@@ -34,11 +34,11 @@ def eager_switching() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-@pytest.mark.parametrize("ring_slots", [2, 64, 1024])
+@pytest.mark.parametrize("ring_slots", [4, 64, 1024])
 @pytest.mark.usefixtures("eager_switching")
 def test_threads_that_publish_at_once_lose_nothing_and_keep_their_own_order(tmp_path: Path, ring_slots: int) -> None:
     log = Log(tmp_path, ring_slots)
-    each = EACH if ring_slots > 2 else 200
+    each = EACH if ring_slots > 4 else 200
     given: list[list[int]] = [[] for _ in range(THREADS)]
 
     def publish(thread: int) -> None:

@@ -73,7 +73,7 @@ def plain(event: Trade | Book | Status) -> dict[str, object]:
 
 
 def test_the_readers_agree_on_a_day_that_was_killed_and_recovered(tmp_path: Path) -> None:
-    record_and_die(tmp_path, 7_000, [*RECORD, "--data-dir", str(tmp_path)])
+    record_and_die(tmp_path, 7_000, [*RECORD, "--data-dir", str(tmp_path)], in_hand=0)
     states = [agrees(path)[0].state for path in wal.segment_paths(tmp_path / "wal")]
     assert states[:-1] == ["sealed"] * (len(states) - 1) and states[-1] in ("open", "torn")
     subprocess.run(

@@ -146,7 +146,7 @@ def test_every_attribute_of_every_class_comes_back_from_the_log(quotes: list[obj
 
 def fop_tick(price: str = "34000", simtrade: bool = False, underlying: str | int = "33999.5") -> object:
     wire = ["TXFD6", "2026/04/09", "00:30:00.123456", "34000", underlying, 10, 20, "34001.261348", price, "34010",
-            "33990", "34002", "680000", 1, 2, 1, 2, "5", "0.5", simtrade]  # fmt: skip
+            "33990", "34002", "680000", 1, 1, 1, 2, "5", "0.5", simtrade]  # fmt: skip
     return CLASSES.tick_fop.from_msgpack(pack(wire))
 
 
@@ -210,7 +210,7 @@ def test_a_price_the_decoder_made_up_is_marked_suspect(log: Log) -> None:
 
 
 def test_a_full_ring_waits_for_the_disk_and_loses_nothing(tmp_path: Path) -> None:
-    log = Log(tmp_path, ring_slots=2)
+    log = Log(tmp_path, ring_slots=4)
     for _ in range(500):
         log.publisher.publish(fop_tick(), 1)
     assert log.publisher.close() == 500
@@ -219,7 +219,7 @@ def test_a_full_ring_waits_for_the_disk_and_loses_nothing(tmp_path: Path) -> Non
 
 def test_a_dead_log_thread_stops_the_callback_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "wal").write_text("a file where the folder should be")
-    log = Log(tmp_path, ring_slots=2)
+    log = Log(tmp_path, ring_slots=4)
     with pytest.raises(RuntimeError, match="the log cannot be written"):
         for _ in range(5):
             log.publisher.publish(fop_tick())
@@ -233,6 +233,8 @@ def test_a_dead_log_thread_stops_the_callback_with_the_reason(tmp_path: Path) ->
         ({"run_id": "x"}, "16 hex digits"),
         ({"durability": "maybe"}, "sync or write"),
         ({"ring_slots": 1000}, "power of two"),
+        ({"ring_slots": 2}, "4 or more"),
+        ({"without_space": "panic"}, "lose or hand_back"),
         ({"header": ""}, "JSON object"),
     ],
 )

@@ -20,7 +20,7 @@ LAYOUTS = {
     "text": events.TEXT_LAYOUT,
 }
 BODY_STRUCTS = {"trade": events.TRADE_STRUCT, "book": events.BOOK_STRUCT, "text": events.TEXT_STRUCT}
-NUMBERED = (events.Kind, events.Lane, events.Exchange, events.BrokerClass, events.Flag)
+NUMBERED = (events.Kind, events.Lane, events.Exchange, events.BrokerClass, events.Flag, events.RingState)
 
 EPOCH = date(1970, 1, 1)
 YEARS_OF_INTEREST_NS = st.integers(

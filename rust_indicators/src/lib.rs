@@ -2,8 +2,10 @@
 pub mod block;
 pub mod columns;
 pub mod continuity;
+pub mod disk;
 pub mod fixed_point;
 pub mod hft;
+pub mod intake;
 pub mod l5;
 pub mod ladder;
 pub mod payload;
@@ -16,6 +18,7 @@ pub mod ring;
 pub mod segment;
 pub mod signals;
 pub mod simulate;
+pub mod space;
 pub mod statistics;
 pub mod trade_columns;
 pub mod wal;

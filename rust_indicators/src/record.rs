@@ -40,6 +40,8 @@ numbers!(pub mod kind: u8 {
     CONNECTION = 19;
     SUBSCRIPTION = 20;
     CLOCK_OFFSET = 21;
+    /// Lots that the trade right before this one says were not delivered.
+    GAP = 22;
     /// A field of the next event that does not fit the fixed record, as text.
     SIDE = 32;
     /// A broker object that could not be read, as text.

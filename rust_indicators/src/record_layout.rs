@@ -101,6 +101,7 @@ pub fn constants() -> Vec<(&'static str, &'static str, i64)> {
         ("Exchange", exchange::ALL),
         ("BrokerClass", broker_class::ALL),
         ("Flag", flag::ALL),
+        ("RingState", crate::ring::state::ALL),
     ]
     .into_iter()
     .flat_map(|(group, numbers)| numbers.iter().map(move |(name, value)| (group, *name, *value)))

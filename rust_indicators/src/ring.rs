@@ -40,7 +40,7 @@ pub mod word {
     pub const SLOTS: usize = 2;
     pub const RUN_ID: usize = 3;
     pub const WRITER_PID: usize = 4;
-    /// 1 while the writer runs, 2 after a clean close, 3 when the WAL thread failed.
+    /// 1 while the writer runs, 2 after a clean close, 3 when the WAL thread failed, 4 while it waits for space.
     pub const STATE: usize = 5;
 
     pub const ACCEPTED: usize = 16;
@@ -48,14 +48,19 @@ pub mod word {
     pub const BLOCKED_NS: usize = 18;
     pub const SUSPECT: usize = 19;
     pub const LAST_RECEIVED_NS: usize = 20;
-    pub const DEPTH: usize = 24;
+    /// Events that were delivered while there was no space: they are not in the log, the outage around them is.
+    pub const NOT_RECORDED: usize = 21;
+    pub const LAST_GAP_LOTS: usize = 22;
+    /// Receive stamp of the trade that revealed it; 0 before the first one.
+    pub const LAST_GAP_NS: usize = 23;
+    pub const LOTS_MISSING: usize = 24;
+    pub const GAPS: usize = 25;
+    pub const DUPLICATES: usize = 26;
+    pub const RESETS: usize = 27;
+    pub const DEPTH: usize = 28;
 
     pub const DURABLE: usize = 32;
     pub const DURABLE_RECEIVED_NS: usize = 33;
-    pub const LOTS_MISSING: usize = 34;
-    pub const GAPS: usize = 35;
-    pub const DUPLICATES: usize = 36;
-    pub const RESETS: usize = 37;
     pub const BLOCKS: usize = 38;
     pub const LOG_BYTES: usize = 39;
     pub const SEGMENTS: usize = 40;
@@ -73,6 +78,14 @@ pub mod state {
     pub const RUNNING: u64 = 1;
     pub const CLOSED: u64 = 2;
     pub const FAILED: u64 = 3;
+    pub const WAITING: u64 = 4;
+    /// For the test that holds `events.py` against them.
+    pub const ALL: &[(&str, i64)] = &[
+        ("RUNNING", RUNNING as i64),
+        ("CLOSED", CLOSED as i64),
+        ("FAILED", FAILED as i64),
+        ("WAITING", WAITING as i64),
+    ];
 }
 
 /// The mapping. Cheap to share between threads: every word is an atomic.

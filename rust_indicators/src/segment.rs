@@ -5,7 +5,7 @@
 //! u32 bytes of the footer from SEND · DONE`: a sealed segment is known by its last eight bytes.
 //! An unsealed segment ends in zeros (space written ahead) or in a torn block.
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ mod recovery;
 pub use recovery::{Recovered, recover};
 
 use crate::block::{self, BLOCK_HEADER_BYTES, BLOCK_MAGIC, BlockDecoder, BlockEncoder, BlockHeader};
+use crate::disk::Disk;
 use crate::record::{ABSENT_I64, MultisetHash, Record};
 
 pub const SEGMENT_MAGIC: [u8; 8] = *b"SHIJIMW1";
@@ -106,6 +107,7 @@ fn widen(range: &mut Option<(i64, i64)>, value: i64) {
 
 /// Appends to one new segment. A name is never reused: an existing file is an error.
 pub struct SegmentWriter {
+    disk: Disk,
     file: File,
     path: PathBuf,
     position: u64,
@@ -118,24 +120,23 @@ pub struct SegmentWriter {
 impl SegmentWriter {
     /// Makes the file with its header under another name and links it to its own once it is durable: whenever a crash
     /// comes, a file that is called a segment begins like one.
-    pub fn create(path: &Path, header_json: &[u8]) -> io::Result<SegmentWriter> {
+    pub fn create(disk: &Disk, path: &Path, header_json: &[u8]) -> io::Result<SegmentWriter> {
         // A new folder's own name must survive a power cut too, or everything in it is lost with it.
         let made: Vec<&Path> = path.ancestors().skip(1).take_while(|folder| is_absent(folder)).collect();
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        made.iter().try_for_each(|folder| sync_folder(folder))?;
+        made.iter().try_for_each(|folder| disk.sync_folder(folder))?;
         let draft = path.with_extension("draft");
-        let file = OpenOptions::new().write(true).read(true).create(true).truncate(true).open(&draft)?;
+        let file = disk.create(&draft)?;
         let mut prefix = framed(&SEGMENT_MAGIC, header_json);
-        file.write_all_at(&prefix, 0)?;
-        file.sync_all()?;
-        std::fs::hard_link(&draft, path)?;
-        std::fs::remove_file(&draft)?;
-        sync_folder(path)?;
+        disk.write_all_at(&file, &prefix, 0)?;
+        disk.sync_all(&file)?;
+        disk.name(&draft, path)?;
         let position = prefix.len() as u64;
         prefix.clear();
         Ok(SegmentWriter {
+            disk: disk.clone(),
             file,
             path: path.to_path_buf(),
             position,
@@ -158,12 +159,13 @@ impl SegmentWriter {
         self.contents.multiset.count
     }
 
-    /// Writes one block; not durable before `sync`.
+    /// Writes one block; not durable before `sync`. After an error the segment is as it was: the same block may be
+    /// written again over what there is of it.
     pub fn append(&mut self, records: &[Record]) -> io::Result<()> {
         self.buffer.clear();
         self.encoder.encode(records, &mut self.buffer)?;
         self.write_ahead()?;
-        self.file.write_all_at(&self.buffer, self.position)?;
+        self.disk.write_all_at(&self.file, &self.buffer, self.position)?;
         self.position += self.buffer.len() as u64;
         self.contents.add(records);
         Ok(())
@@ -173,32 +175,32 @@ impl SegmentWriter {
     fn write_ahead(&mut self) -> io::Result<()> {
         let end = self.position + self.buffer.len() as u64;
         if end > self.prewritten {
-            self.file.write_all_at(&[0; PREWRITE_BYTES], end)?;
+            self.disk.write_all_at(&self.file, &[0; PREWRITE_BYTES], end)?;
             self.prewritten = end + PREWRITE_BYTES as u64;
         }
         Ok(())
     }
 
     pub fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.disk.sync_data(&self.file)
     }
 
-    /// Footer, exact size, durable. Returns the contents for whoever counts.
-    pub fn seal(self) -> io::Result<Contents> {
-        write_footer(&self.file, self.position, &self.contents, false)?;
-        Ok(self.contents)
+    /// Footer, exact size, durable. Returns the contents for whoever counts; after an error it may be tried again.
+    pub fn seal(&mut self) -> io::Result<&Contents> {
+        write_footer(&self.disk, &self.file, self.position, &self.contents, false)?;
+        Ok(&self.contents)
     }
 }
 
-fn write_footer(file: &File, position: u64, contents: &Contents, recovered: bool) -> io::Result<()> {
-    write_end(file, position, framed(&FOOTER_MAGIC, contents.footer_json(recovered).as_bytes()))
+fn write_footer(disk: &Disk, file: &File, position: u64, contents: &Contents, recovered: bool) -> io::Result<()> {
+    write_end(disk, file, position, framed(&FOOTER_MAGIC, contents.footer_json(recovered).as_bytes()))
 }
 
-fn write_end(file: &File, position: u64, mut footer: Vec<u8>) -> io::Result<()> {
+fn write_end(disk: &Disk, file: &File, position: u64, mut footer: Vec<u8>) -> io::Result<()> {
     footer.extend_from_slice(&trailer_of(footer.len()));
-    file.write_all_at(&footer, position)?;
-    file.set_len(position + footer.len() as u64)?;
-    file.sync_all()
+    disk.write_all_at(file, &footer, position)?;
+    disk.set_len(file, position + footer.len() as u64)?;
+    disk.sync_all(file)
 }
 
 fn trailer_of(footer_bytes: usize) -> [u8; TRAILER_BYTES as usize] {
@@ -218,12 +220,6 @@ fn framed(magic: &[u8], json: &[u8]) -> Vec<u8> {
 
 fn is_absent(folder: &Path) -> bool {
     !folder.as_os_str().is_empty() && !folder.exists()
-}
-
-/// Makes the name of `path` durable: it is an entry of the folder it stands in.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
 }
 
 /// A stretch of a segment that cannot be read, and what was lost with it.
@@ -481,6 +477,8 @@ mod damaged;
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+
     use super::*;
     use crate::record::{Header, Trade, TradeBody, code_bytes, kind};
 
@@ -504,7 +502,7 @@ mod tests {
 
     /// Three blocks of ten records, not sealed; returns the offsets at which the blocks start and the last ends.
     fn unsealed(path: &Path) -> Vec<u64> {
-        let mut writer = SegmentWriter::create(path, b"{}").unwrap();
+        let mut writer = SegmentWriter::create(&Disk::default(), path, b"{}").unwrap();
         let mut offsets = vec![writer.bytes()];
         for block in 0..3 {
             writer.append(&trades(1 + 10 * block, 10)).unwrap();
@@ -518,7 +516,7 @@ mod tests {
     fn a_sealed_segment_reads_back_whole_and_ends_sealed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("slot/a.wal");
-        let mut writer = SegmentWriter::create(&path, b"{\"run_id\":\"a\"}").unwrap();
+        let mut writer = SegmentWriter::create(&Disk::default(), &path, b"{\"run_id\":\"a\"}").unwrap();
         writer.append(&trades(1, 100)).unwrap();
         let contents = writer.seal().unwrap();
         let (records, reader) = read_all(&path);
@@ -537,7 +535,7 @@ mod tests {
     fn a_segment_can_be_read_while_it_is_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.wal");
-        let mut writer = SegmentWriter::create(&path, b"{}").unwrap();
+        let mut writer = SegmentWriter::create(&Disk::default(), &path, b"{}").unwrap();
         let mut reader = SegmentReader::open(&path).unwrap();
         let mut records = Vec::new();
         assert!(!reader.next_block(&mut records).unwrap());
@@ -592,7 +590,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for (block, first) in [(0, 1), (1, 11)] {
             let path = folder.path().join(format!("{block}.wal"));
-            let mut writer = SegmentWriter::create(&path, b"{\"first_sequence\":1}").unwrap();
+            let mut writer = SegmentWriter::create(&Disk::default(), &path, b"{\"first_sequence\":1}").unwrap();
             let mut offsets = vec![];
             for number in 0..2 {
                 offsets.push(writer.bytes());
@@ -634,8 +632,11 @@ mod tests {
     fn a_segment_name_is_never_reused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.wal");
-        SegmentWriter::create(&path, b"{}").unwrap();
+        SegmentWriter::create(&Disk::default(), &path, b"{}").unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-        assert_eq!(SegmentWriter::create(&path, b"{}").err().unwrap().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(
+            SegmentWriter::create(&Disk::default(), &path, b"{}").err().unwrap().kind(),
+            io::ErrorKind::AlreadyExists
+        );
     }
 }

@@ -104,7 +104,7 @@ mod tests {
             [("a", [trades(1, 11..=13), trades(4, 16..=20)]), ("b", [trades(9, 21..=22), trades(11, 25..=25)])]
         {
             let path = folder.path().join(name);
-            let mut writer = SegmentWriter::create(&path, b"{}").unwrap();
+            let mut writer = SegmentWriter::create(&crate::disk::Disk::default(), &path, b"{}").unwrap();
             let mut sizes = vec![writer.bytes()];
             for block in &blocks {
                 writer.append(block).unwrap();
@@ -127,7 +127,7 @@ mod tests {
     fn corrupt_bytes_between_two_blocks_belong_to_neither() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
-        let mut writer = SegmentWriter::create(&path, b"{}").unwrap();
+        let mut writer = SegmentWriter::create(&crate::disk::Disk::default(), &path, b"{}").unwrap();
         writer.append(&trades(1, 1..=3)).unwrap();
         let end = writer.bytes() as usize;
         writer.append(&trades(4, 4..=6)).unwrap();

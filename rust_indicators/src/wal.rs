@@ -1,18 +1,23 @@
 //! The thread that makes the ring durable: write, `fdatasync`, take all that queued meanwhile, repeat. It never drops
 //! and never needs Python. Not the file format (`segment.rs`).
+//!
+//! Without space it throws off the ballast, writes what was accepted, seals, and waits until there is space again; any
+//! other failure of the disk, and a sync that failed for whatever reason, ends it loudly.
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::block::BLOCK_RECORDS_MAX;
-use crate::continuity::Continuity;
+use crate::disk::{Disk, is_full};
+use crate::intake::Intake;
 use crate::record::{ABSENT_I64, Record};
 use crate::ring::{Ring, state, word};
 use crate::segment::SegmentWriter;
+use crate::space::{CHECK_INTERVAL, Space, SpaceConfig, Volume};
 use crate::wall_clock::{DAY_NS, SECOND_NS, TAIPEI_OFFSET_NS, civil_from_days};
 
 /// A segment is closed at this size even within its quarter of an hour, so that one file stays quick to archive.
@@ -21,6 +26,8 @@ pub const SEGMENT_BYTES_MAX: u64 = 256 << 20;
 const POLL_NS_MIN: u64 = 50_000;
 /// … and, in silence, up to this long; it bounds the latency a first event after silence sees.
 const POLL_NS_MAX: u64 = 500_000;
+/// While it waits for space: how soon a stop is noticed.
+const STOP_POLL: Duration = Duration::from_millis(20);
 
 const QUARTER_NS: i64 = 900 * SECOND_NS;
 const MORNING_NS: i64 = (5 * 3_600 + 30 * 60) * SECOND_NS;
@@ -43,6 +50,9 @@ pub struct WalConfig {
     pub durability: Durability,
     /// Wait this long between commits, for disks where a sync per event means wear.
     pub commit_interval: Duration,
+    /// What to do about a full disk; without it a full disk is a failure like any other.
+    pub space: Option<SpaceConfig>,
+    pub disk: Disk,
 }
 
 /// The receive-clock slot of a stamp: `2026-04-09-day` from 05:30, `2026-04-09-night` from 14:45 (Taipei).
@@ -69,35 +79,39 @@ pub struct Log {
     rotate_ns: i64,
     segment: u32,
     slot: String,
+    volume: Option<Volume>,
 }
 
 impl Log {
     pub fn new(config: WalConfig) -> Log {
-        Log { config, writer: None, rotate_ns: i64::MIN, segment: 0, slot: String::new() }
+        Log { config, writer: None, rotate_ns: i64::MIN, segment: 0, slot: String::new(), volume: None }
     }
 
     pub fn segments(&self) -> u32 {
         self.segment
     }
 
-    /// Writes consecutive records as one block per segment they fall into; not durable before `sync`.
-    /// Returns the bytes written.
-    pub fn append(&mut self, records: &[Record]) -> io::Result<u64> {
-        let mut bytes = 0;
-        let mut rest = records;
-        while !rest.is_empty() {
-            self.rotate_for(&rest[0])?;
-            let due = |record: &Record| {
-                record.header().received_ns != ABSENT_I64 && record.header().received_ns >= self.rotate_ns
-            };
-            let count = rest.iter().skip(1).position(due).map_or(rest.len(), |at| at + 1).min(BLOCK_RECORDS_MAX);
-            let writer = self.writer.as_mut().expect("rotate_for opened a segment");
-            let before = writer.bytes();
-            writer.append(&rest[..count])?;
-            bytes += writer.bytes() - before;
-            rest = &rest[count..];
+    /// Writes consecutive records as blocks, each in the segment it falls into; not durable before `sync` or `seal`.
+    pub fn append_all(&mut self, records: &[Record]) -> io::Result<()> {
+        let mut at = 0;
+        while at < records.len() {
+            at += self.append(&records[at..])?.0;
         }
-        Ok(bytes)
+        Ok(())
+    }
+
+    /// Writes the first of these records as one block, as many as belong into one; not durable before `sync`.
+    /// Returns how many and their bytes. After an error the same records may be tried again.
+    pub fn append(&mut self, records: &[Record]) -> io::Result<(usize, u64)> {
+        self.rotate_for(&records[0])?;
+        let due = |record: &Record| {
+            record.header().received_ns != ABSENT_I64 && record.header().received_ns >= self.rotate_ns
+        };
+        let count = records.iter().skip(1).position(due).map_or(records.len(), |at| at + 1).min(BLOCK_RECORDS_MAX);
+        let writer = self.writer.as_mut().expect("rotate_for opened a segment");
+        let before = writer.bytes();
+        writer.append(&records[..count])?;
+        Ok((count, writer.bytes() - before))
     }
 
     fn rotate_for(&mut self, record: &Record) -> io::Result<()> {
@@ -108,20 +122,20 @@ impl Log {
             return Ok(());
         }
         self.seal()?;
+        if let Some(volume) = &self.volume {
+            volume.check()?;
+        }
         if received_ns != ABSENT_I64 {
             self.slot = log_slot(received_ns);
             self.rotate_ns = next_rotation_ns(received_ns);
         }
-        self.segment += 1;
-        let path = self.config.wal_dir.join(&self.slot).join(format!("{}-{:04}.wal", self.config.run_id, self.segment));
-        let place = format!(
-            "{{\"first_sequence\":{},\"segment\":{},\"slot\":\"{}\",",
-            record.header().sequence,
-            self.segment,
-            self.slot
-        );
+        let segment = self.segment + 1;
+        let path = self.config.wal_dir.join(&self.slot).join(format!("{}-{segment:04}.wal", self.config.run_id));
+        let first_sequence = record.header().sequence;
+        let place = format!("{{\"first_sequence\":{first_sequence},\"segment\":{segment},\"slot\":\"{}\",", self.slot);
         let header = place + &self.config.header_json[1..];
-        self.writer = Some(SegmentWriter::create(&path, header.as_bytes())?);
+        self.writer = Some(SegmentWriter::create(&self.config.disk, &path, header.as_bytes())?);
+        self.segment = segment;
         Ok(())
     }
 
@@ -133,10 +147,11 @@ impl Log {
         }
     }
 
-    /// Closes the current segment with its footer.
+    /// Closes the current segment with its footer; it stays the current one when that fails.
     pub fn seal(&mut self) -> io::Result<()> {
-        if let Some(writer) = self.writer.take() {
+        if let Some(writer) = &mut self.writer {
             writer.seal()?;
+            self.writer = None;
         }
         Ok(())
     }
@@ -150,23 +165,22 @@ pub struct WalThread {
 }
 
 impl WalThread {
-    /// Starts committing `ring`; `continuity` carries on where an earlier run of the session stopped.
-    pub fn start(ring: Arc<Ring>, config: WalConfig, continuity: Continuity) -> io::Result<WalThread> {
+    /// Starts committing what `intake` accepts.
+    pub fn start(intake: Arc<Intake>, config: WalConfig) -> io::Result<WalThread> {
         let stop = Arc::new(AtomicBool::new(false));
         let failure = Arc::new(Mutex::new(None));
         let (stop_seen, failure_slot) = (stop.clone(), failure.clone());
+        let place = config.wal_dir.display().to_string();
+        let mut committer = Committer::new(intake.clone(), config, stop_seen)?;
         let thread = std::thread::Builder::new().name("shijim-wal".into()).spawn(move || {
-            let place = config.wal_dir.display().to_string();
             // A panic is a failure like any other: publishers must hear of it now, not when the ring is full.
-            let outcome =
-                catch_unwind(AssertUnwindSafe(|| commit_until(&ring, Log::new(config), continuity, &stop_seen)));
-            let failure = match outcome {
+            let failure = match catch_unwind(AssertUnwindSafe(|| committer.run())) {
                 Ok(Ok(())) => return,
-                Ok(Err(error)) => format!("{error}, in {place}"),
+                Ok(Err(error)) => format!("{error}, in {place}{}", advice(&error)),
                 Err(_) => format!("the log thread panicked, in {place}"),
             };
             *failure_slot.lock().expect("nobody panics holding this") = Some(failure);
-            ring.set(word::STATE, state::FAILED);
+            intake.ring().set(word::STATE, state::FAILED);
         })?;
         Ok(WalThread { thread: Some(thread), stop, failure })
     }
@@ -188,29 +202,123 @@ impl WalThread {
     }
 }
 
-fn commit_until(ring: &Ring, mut log: Log, mut continuity: Continuity, stop: &AtomicBool) -> io::Result<()> {
-    let mut records: Vec<Record> = Vec::with_capacity(BLOCK_RECORDS_MAX);
-    let mut idle_ns = POLL_NS_MIN;
-    loop {
-        // The flag is read before the ring: what was accepted before the stop is always taken.
-        let stopping = stop.load(Ordering::Acquire);
-        take(ring, &mut records);
-        if records.is_empty() {
-            if stopping {
-                return log.seal();
+fn advice(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => ". Raise the limit of open files (ulimit -n), then start again",
+        Some(libc::EROFS) => ". The disk has become read-only: see the kernel's log, then start again",
+        _ => "",
+    }
+}
+
+struct Committer {
+    intake: Arc<Intake>,
+    log: Log,
+    space: Option<Space>,
+    stop: Arc<AtomicBool>,
+    records: Vec<Record>,
+}
+
+impl Committer {
+    fn new(intake: Arc<Intake>, config: WalConfig, stop: Arc<AtomicBool>) -> io::Result<Committer> {
+        let (disk, space, wal_dir) = (config.disk.clone(), config.space.clone(), config.wal_dir.clone());
+        let mut log = Log::new(config);
+        log.volume = space.as_ref().map(|_| Volume::of(&wal_dir)).transpose()?;
+        let space = space.map(|space| Space::open(disk, space, &wal_dir)).transpose()?;
+        Ok(Committer { intake, log, space, stop, records: Vec::with_capacity(BLOCK_RECORDS_MAX) })
+    }
+
+    fn run(&mut self) -> io::Result<()> {
+        loop {
+            match self.commit_until_stopped() {
+                Err(error) if self.space.is_some() && is_full(&error) => {}
+                ended => return ended,
             }
-            std::thread::sleep(Duration::from_nanos(idle_ns));
-            idle_ns = (idle_ns * 2).min(POLL_NS_MAX);
-            continue;
+            if !self.wait_for_space()? {
+                return Ok(());
+            }
         }
-        idle_ns = POLL_NS_MIN;
-        let bytes = log.append(&records)?;
-        log.sync()?;
-        acknowledge(ring, &log, &records, bytes);
-        judge(ring, &mut continuity, &records);
-        if !log.config.commit_interval.is_zero() && !stopping {
-            std::thread::sleep(log.config.commit_interval);
+    }
+
+    fn commit_until_stopped(&mut self) -> io::Result<()> {
+        let mut idle_ns = POLL_NS_MIN;
+        loop {
+            if let Some(space) = &mut self.space
+                && space.is_short()?
+            {
+                return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+            }
+            // The flag is read before the ring: what was accepted before the stop is always taken.
+            let stopping = self.stop.load(Ordering::Acquire);
+            if self.commit()? {
+                idle_ns = POLL_NS_MIN;
+                if !self.log.config.commit_interval.is_zero() && !stopping {
+                    std::thread::sleep(self.log.config.commit_interval);
+                }
+            } else if stopping {
+                self.log.seal()?;
+                return self.space.as_ref().map_or(Ok(()), Space::release_all);
+            } else {
+                std::thread::sleep(Duration::from_nanos(idle_ns));
+                idle_ns = (idle_ns * 2).min(POLL_NS_MAX);
+            }
         }
+    }
+
+    /// Makes what is in the ring durable, up to a block's worth; false when there was nothing.
+    fn commit(&mut self) -> io::Result<bool> {
+        let ring = self.intake.ring();
+        take(ring, &mut self.records);
+        let mut at = 0;
+        while at < self.records.len() {
+            let (count, bytes) = self.log.append(&self.records[at..])?;
+            self.log.sync()?;
+            acknowledge(ring, &self.log, &self.records[at..at + count], bytes);
+            at += count;
+        }
+        Ok(at > 0)
+    }
+
+    /// Nothing accepted is lost and nothing more accepted until there is space. False when a stop came first.
+    fn wait_for_space(&mut self) -> io::Result<bool> {
+        self.intake.hold().map_err(io::Error::other)?;
+        let space = self.space.as_ref().expect("waiting is for those who know how much to wait for");
+        space.release()?;
+        let mut finished = unless_full(self.finish())?;
+        let mut checked = Instant::now();
+        while !self.stop.load(Ordering::Acquire) {
+            std::thread::sleep(STOP_POLL);
+            if checked.elapsed() < CHECK_INTERVAL {
+                continue;
+            }
+            checked = Instant::now();
+            let space = self.space.as_ref().expect("as above");
+            if space.is_back()? {
+                // What did not fit before belongs before the outage that comes now.
+                finished = finished || unless_full(self.finish())?;
+                if finished {
+                    self.intake.go_on();
+                    return Ok(true);
+                }
+            }
+        }
+        self.space.as_ref().expect("as above").release_all()?;
+        self.finish()?;
+        Ok(false)
+    }
+
+    /// Everything accepted, and the segment sealed behind it.
+    fn finish(&mut self) -> io::Result<()> {
+        while self.commit()? {}
+        self.log.seal()
+    }
+}
+
+/// False where only space was missing.
+fn unless_full(done: io::Result<()>) -> io::Result<bool> {
+    match done {
+        Ok(()) => Ok(true),
+        Err(error) if is_full(&error) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -234,20 +342,14 @@ fn acknowledge(ring: &Ring, log: &Log, records: &[Record], bytes: u64) {
     ring.acknowledge(last.sequence);
 }
 
-fn judge(ring: &Ring, continuity: &mut Continuity, records: &[Record]) {
-    for record in records {
-        continuity.observe(record);
-    }
-    let counters = continuity.counters;
-    ring.set(word::LOTS_MISSING, counters.lots_missing);
-    ring.set(word::GAPS, counters.gaps);
-    ring.set(word::DUPLICATES, counters.duplicates);
-    ring.set(word::RESETS, counters.resets);
-}
+#[cfg(test)]
+mod faulty_disk;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::continuity::Continuity;
+    use crate::intake::WithoutSpace;
     use crate::record::{Header, Trade, TradeBody, code_bytes, kind};
     use crate::segment::{End, SegmentReader};
 
@@ -280,7 +382,13 @@ mod tests {
             header_json: "{\"run_id\":\"00000000000000ab\"}".into(),
             durability: Durability::Sync,
             commit_interval: Duration::ZERO,
+            space: None,
+            disk: Disk::default(),
         }
+    }
+
+    fn intake(ring: &Arc<Ring>) -> Arc<Intake> {
+        Arc::new(Intake::new(ring.clone(), WithoutSpace::Lose, Continuity::new()))
     }
 
     fn trade(sequence: u64, received_ns: i64) -> Record {
@@ -304,7 +412,7 @@ mod tests {
     fn everything_accepted_is_durable_and_sealed_after_finish() {
         let folder = tempfile::tempdir().unwrap();
         let ring = Arc::new(Ring::create(&folder.path().join("ring"), 1024, 7).unwrap());
-        let mut thread = WalThread::start(ring.clone(), config(folder.path()), Continuity::new()).unwrap();
+        let mut thread = WalThread::start(intake(&ring), config(folder.path())).unwrap();
         let start = stamp(20_552, 14, 40);
         for sequence in 1..=5_000u64 {
             while ring.room() == 0 {
@@ -332,7 +440,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let ring = Arc::new(Ring::create(&folder.path().join("ring"), 2, 7).unwrap());
         (1..=3).for_each(|sequence| ring.write(&[trade(sequence, 5)])); // overruns what the thread has yet to take
-        let mut thread = WalThread::start(ring.clone(), config(folder.path()), Continuity::new()).unwrap();
+        let mut thread = WalThread::start(intake(&ring), config(folder.path())).unwrap();
         assert!(thread.finish().unwrap_err().contains("the log thread panicked"));
         assert_eq!((ring.get(word::DURABLE), ring.get(word::STATE)), (0, state::FAILED));
     }
@@ -342,7 +450,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("wal"), "a file where the folder should be").unwrap();
         let ring = Arc::new(Ring::create(&folder.path().join("ring"), 1024, 7).unwrap());
-        let mut thread = WalThread::start(ring.clone(), config(folder.path()), Continuity::new()).unwrap();
+        let mut thread = WalThread::start(intake(&ring), config(folder.path())).unwrap();
         ring.write(&[trade(1, 5)]);
         assert!(thread.finish().unwrap_err().ends_with(&format!(", in {}", folder.path().join("wal").display())));
         assert_eq!((ring.get(word::DURABLE), ring.get(word::STATE)), (0, state::FAILED));

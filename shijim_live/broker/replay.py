@@ -14,7 +14,7 @@ from shijim_live.record import wal
 BATCH_RECORDS = 8_192
 PAUSE_SECONDS_MAX = 0.2  # so that a stop is quick
 RECEIVED_NS = slice(24, 32)  # where a record says when it was received
-_OF_THE_RUN = (Kind.START, Kind.STOP)  # a replay is a run of its own: it writes its own
+_OF_THE_RUN = (Kind.START, Kind.STOP, Kind.GAP)  # a replay is a run of its own: it writes and judges for itself
 
 
 class ReplayFeed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import shutil
+import socket
 import tempfile
 import threading
 import time
@@ -23,6 +23,7 @@ import orjson
 from rust_indicators import Publisher
 from shijim_live import __version__
 from shijim_live.broker.connection import Connection
+from shijim_live.calendar import wall_clock
 from shijim_live.events import (
     BOOK_LAYOUT,
     BROKER_FIELDS,
@@ -34,23 +35,20 @@ from shijim_live.events import (
     BrokerClass,
     Flag,
     Kind,
+    RingState,
     offsets,
 )
 from shijim_live.instruments import dictionary
 from shijim_live.record import wal
+from shijim_live.record.space import RecordError, log_space, require_room
 
-# A recorder started with less room than this would stop within the day: refuse while somebody is looking.
-FREE_BYTES_MIN = 256 * 1024 * 1024
 # Somebody who only asks whether the shard is recorded holds its lock for an instant: try again for this long.
 LOCK_SECONDS_MAX = 1.0
 LOCK_TRY_SECONDS = 0.02
 # A session is at most this long: what the continuity of a restarted recorder must look back on.
 SESSION_NS_MAX = 20 * 3_600 * 1_000_000_000
+SPACE_TRY_SECONDS = 0.2  # between two attempts of a feed that can wait for space
 END_OF_FEED = 1  # value of a STOP event: the feed had nothing more to say
-
-
-class RecordError(RuntimeError):
-    """Recording cannot start or go on; the text says what, where and what to do."""
 
 
 class Feed(Protocol):
@@ -76,6 +74,9 @@ class RecordPlan:
     run_id: Callable[[str], str]  # from the config hash and where it resumes
     universe: tuple[tuple[str, ...], ...] = ()  # the codes of each shard; empty: everything the feed delivers
     delivered: frozenset[str] = frozenset()  # codes the feed is known to deliver
+    # What becomes of an event while the disk is full: `lose` where the market goes on without us (it is counted, and an
+    # outage stands around it), `hand_back` where the feed has no clock and can deliver it again.
+    without_space: str = "lose"
 
     @property
     def wal_dir(self) -> Path:
@@ -107,6 +108,7 @@ class Recording:
     recovered: tuple[wal.Recovered, ...]
     resumed_after_ns: int | None
     complete: bool  # the feed ended by itself
+    without_space: bool  # it ended while waiting for space
     counters: dict[str, int]
 
 
@@ -114,18 +116,27 @@ class Sink:
     """What a feed may do: hand over quotes, decoded records, and changes of its connection."""
 
     def __init__(
-        self, publisher: Publisher, down_since_ns: int | None = None, codes: Collection[str] | None = None
+        self,
+        publisher: Publisher,
+        down_since_ns: int | None = None,
+        codes: Collection[str] | None = None,
+        give_up: threading.Event | None = None,
     ) -> None:
         """`down_since_ns`: since when nothing may have been delivered, if the first word is that we are connected.
 
-        `codes`: only what is of these goes on to the log.
+        `codes`: only what is of these goes on to the log. `give_up`: what there is no space for is tried again until
+        this is set.
         """
         self.quote: Callable[[object, int], object] = publisher.publish
         self.records: Callable[[bytes], object] = publisher.publish_records
+        self._status: Callable[..., object] = publisher.publish_status
+        if give_up is not None:
+            self.quote = _until_taken(publisher.publish, give_up)
+            self.records = _until_all_taken(publisher.publish_records, give_up)
+            self._status = _until_taken(publisher.publish_status, give_up)
         if codes is not None:
-            self.quote = _quotes_of(frozenset(codes), publisher)
-            self.records = _records_of(frozenset(codes), publisher)
-        self._publisher = publisher
+            self.quote = _quotes_of(frozenset(codes), self.quote)
+            self.records = _records_of(frozenset(codes), self.records)
         self._down_since_ns = down_since_ns
 
     def connection(self, change: Connection, received_ns: int) -> None:
@@ -135,17 +146,31 @@ class Sink:
         """
         if change is Connection.UP and self._down_since_ns is not None:
             begin_ns, self._down_since_ns = self._down_since_ns, None
-            self._publisher.publish_status(
-                Kind.OUTAGE, received_ns, begin_ns=begin_ns, end_ns=received_ns, text="broker connection lost"
-            )
-        self._publisher.publish_status(Kind.CONNECTION, received_ns, value=change is Connection.UP, text=change.value)
+            self._status(Kind.OUTAGE, received_ns, begin_ns=begin_ns, end_ns=received_ns, text="broker connection lost")
+        self._status(Kind.CONNECTION, received_ns, value=change is Connection.UP, text=change.value)
         if change is Connection.DOWN:
             self._down_since_ns = received_ns
 
 
-def _quotes_of(codes: frozenset[str], publisher: Publisher) -> Callable[[object, int], object]:
-    publish = publisher.publish
+def _until_taken(publish: Callable[..., int], give_up: threading.Event) -> Callable[..., object]:
+    def again(*what: object, **more: object) -> None:
+        while not publish(*what, **more) and not give_up.wait(SPACE_TRY_SECONDS):
+            pass
 
+    return again
+
+
+def _until_all_taken(publish: Callable[[bytes], int], give_up: threading.Event) -> Callable[[bytes], object]:
+    def again(delivered: bytes) -> None:
+        while rest := delivered[publish(delivered) * RECORD_BYTES :]:
+            delivered = rest
+            if give_up.wait(SPACE_TRY_SECONDS):
+                return
+
+    return again
+
+
+def _quotes_of(codes: frozenset[str], publish: Callable[[object, int], object]) -> Callable[[object, int], object]:
     def quote(delivered: object, received_ns: int) -> None:
         try:
             wanted = delivered.code in codes  # type: ignore[attr-defined]
@@ -160,7 +185,7 @@ def _quotes_of(codes: frozenset[str], publisher: Publisher) -> Callable[[object,
 _CODE_AT, _CODE_BYTES = offsets(HEADER_LAYOUT)["code"]
 
 
-def _records_of(codes: frozenset[str], publisher: Publisher) -> Callable[[bytes], object]:
+def _records_of(codes: frozenset[str], publish: Callable[[bytes], object]) -> Callable[[bytes], object]:
     """Side records carry their event's code; a record without one is of the feed itself."""
     padded = {code.encode().ljust(_CODE_BYTES, b"\0") for code in ("", *codes)}
     place = slice(_CODE_AT, _CODE_AT + _CODE_BYTES)
@@ -168,7 +193,7 @@ def _records_of(codes: frozenset[str], publisher: Publisher) -> Callable[[bytes]
     def records(delivered: bytes) -> None:
         rows = (delivered[at : at + RECORD_BYTES] for at in range(0, len(delivered), RECORD_BYTES))
         if wanted := b"".join(row for row in rows if row[place] in padded):
-            publisher.publish_records(wanted)
+            publish(wanted)
 
     return records
 
@@ -185,7 +210,7 @@ def record(
         publisher = open_publisher(plan, run_id, resumed_after_ns)
         started(publisher)
         start_ns = plan.now_ns() if resumed_after_ns is None else resumed_after_ns + plan.outage_ns
-        complete = False
+        complete = without_space = False
         if resumed_after_ns is not None:
             # First of all: the next restart goes on from the last stamp in the log, which is then behind this hole.
             publisher.publish_status(
@@ -194,15 +219,23 @@ def record(
         publisher.publish_status(Kind.START, start_ns, text=f"shijim {__version__} {plan.source}")
         resume_ns = start_ns if resumed_after_ns is not None else None
         try:
-            feed.run(Sink(publisher, resume_ns, plan.codes), stop, resume_ns)
+            give_up = stop if plan.without_space == "hand_back" else None
+            feed.run(Sink(publisher, resume_ns, plan.codes, give_up), stop, resume_ns)
             complete = not stop.is_set()
         finally:
-            last_ns = max(start_ns, publisher.counters()["last_received_ns"])
-            publisher.publish_status(Kind.STOP, last_ns, value=END_OF_FEED if complete else 0)
-            durable = publisher.close()
+            counters = publisher.counters()
+            without_space = counters["state"] == RingState.WAITING
+            last_ns = max(start_ns, counters["last_received_ns"])
+            try:
+                publisher.publish_status(Kind.STOP, last_ns, value=END_OF_FEED if complete else 0)
+            finally:
+                # Also when there was no room for the stop: what was accepted is still to be made durable.
+                durable = publisher.close()
             ring_path(plan.raw_dir, plan.shard).unlink(missing_ok=True)
         counters = publisher.counters()
-        return Recording(run_id, counters["accepted"], durable, tuple(recovered), resumed_after_ns, complete, counters)
+        return Recording(run_id=run_id, accepted=counters["accepted"], durable=durable, recovered=tuple(recovered),
+                         resumed_after_ns=resumed_after_ns, complete=complete, without_space=without_space,
+                         counters=counters)  # fmt: skip
 
 
 def free_run_id(plan: RecordPlan, resumed_after_ns: int | None) -> str:
@@ -241,6 +274,8 @@ def open_publisher(plan: RecordPlan, run_id: str, resumed_after_ns: int | None) 
             classes=[class_spec(cls, broker_class) for cls, broker_class in plan.classes],
             durability=plan.durability,
             history=list(history),
+            space=log_space(plan.wal_dir, plan.shard),
+            without_space=plan.without_space,
         )
     except OSError as error:
         raise RecordError(f"cannot start recording in {plan.raw_dir}: {error}") from error
@@ -329,7 +364,7 @@ def session_history(plan: RecordPlan, resumed_after_ns: int) -> Iterator[Path]:
         header = wal.read_header(path)
         received = (wal.footer(path) or {}).get("received_ns")
         if isinstance(received, list) and received[1] >= resumed_after_ns - SESSION_NS_MAX:
-            found.append((header.created_ns, header.run_id, header.segment, path))
+            found.append((header.created_ns, received[0], header.segment, path))
     return (path for *_, path in sorted(found))
 
 
@@ -338,22 +373,6 @@ def ring_path(raw_dir: Path, shard: int) -> Path:
     memory = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
     place = hashlib.sha256(str(raw_dir.resolve()).encode()).hexdigest()[:12]
     return memory / f"shijim-{os.getuid()}-{place}-{shard}"
-
-
-def require_room(raw_dir: Path) -> None:
-    """Makes the data folder. Raises RecordError when it cannot be written or is nearly full."""
-    try:
-        wal.make_folder(raw_dir / "wal")
-        free = shutil.disk_usage(raw_dir).free
-    except OSError as error:
-        raise RecordError(
-            f"{raw_dir}: cannot be used for recording ({error.strerror}). Give another --data-dir"
-        ) from None
-    if free < FREE_BYTES_MIN:
-        raise RecordError(
-            f"{raw_dir}: only {free / 2**20:.0f} MiB free, recording needs {FREE_BYTES_MIN / 2**20:.0f} MiB to start. "
-            "Free some space or give another --data-dir"
-        )
 
 
 @contextmanager
@@ -368,7 +387,8 @@ def shard_lock(wal_dir: Path, shard: int) -> Iterator[None]:
                 "Stop that one first, or give another --data-dir or --shard"
             )
         file.truncate(0)
-        file.write(str(os.getpid()))
+        since = wall_clock(time.time_ns()).isoformat(" ", "seconds")
+        file.write(f"{os.getpid()} on {socket.gethostname()} since {since} Taipei")
         file.flush()
         yield
 

@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from rust_indicators import Publisher
+from shijim_live.events import RingState
 from shijim_live.watch.pressure import HIGH_WATER
 
 # Only this machine may scrape unless somebody puts a proxy in front: the page names what is recorded and when.
@@ -42,6 +43,12 @@ class RecorderMetrics(Collector):
             "shijim_lots_missing", "Lots that volume continuity says were not delivered", values["lots_missing"]
         )
         yield self._counter("shijim_blocked_seconds", "Time callbacks waited for the disk", blocked_seconds)
+        yield self._counter(
+            "shijim_not_recorded_events", "Events that came while the disk had no space", values["not_recorded"]
+        )
+        yield self._gauge(
+            "shijim_waiting_for_space", "1 while nothing is recorded", values["state"] == RingState.WAITING
+        )
         yield self._gauge("shijim_disk_free_bytes", "Free space where the log is written", free_bytes)
         yield from self._ring(values)
         yield from self._groups(values["accepted"])

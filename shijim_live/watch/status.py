@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rust_indicators import RingReader
 from shijim_live.calendar import wall_clock
+from shijim_live.events import RingState
 from shijim_live.record import wal
 from shijim_live.record.recorder import is_recording, ring_path
 
@@ -37,9 +38,12 @@ class Status:
     ring_slots: int | None
     depth: int | None  # events that wait for the disk
     depth_max: int | None
+    waiting_for_space: bool  # nothing is recorded until the disk has space again
+    not_recorded: int | None  # events that came while there was none; each lies in an outage
     missed: int | None
     groups: tuple[Group, ...]
     lots_missing: int | None
+    last_gap: str | None  # lots, and when the trade that revealed it was received
     quarantined: int | None
     blocked_seconds: float | None
     last_durable_received: str | None  # Taipei wall clock
@@ -77,9 +81,12 @@ def status(raw_dir: Path, shard: int = 0) -> Status:
         ring_slots=counters.get("slots"),
         depth=counters.get("depth"),
         depth_max=counters.get("depth_max"),
+        waiting_for_space=counters.get("state") == RingState.WAITING,
+        not_recorded=counters.get("not_recorded"),
         missed=counters.get("missed"),
         groups=groups,
         lots_missing=counters.get("lots_missing"),
+        last_gap=_last_gap(counters),
         quarantined=counters.get("quarantined"),
         blocked_seconds=counters["blocked_ns"] / 1_000_000_000 if counters else None,
         last_durable_received=wall_clock(last_ns).isoformat(" ", "milliseconds") if last_ns else None,
@@ -98,9 +105,17 @@ def _groups(reader: RingReader) -> tuple[Group, ...]:
     return tuple(Group(name, max(0, accepted + 1 - following), *counts) for name, following, *counts in found)
 
 
+def _last_gap(counters: dict[str, int]) -> str | None:
+    received_ns = counters.get("last_gap_ns")
+    if not received_ns:
+        return None
+    return f"{counters['last_gap_lots']:,} lots at {wall_clock(received_ns).isoformat(' ', 'milliseconds')} Taipei"
+
+
 def describe(found: Status) -> str:
     """A few lines a person can read."""
-    lines = [f"{found.raw_dir}, shard {found.shard}: {'recording' if found.recording else 'not recording'}"]
+    doing = "recording" if found.recording else "not recording"
+    lines = [f"{found.raw_dir}, shard {found.shard}: {'waiting for space' if found.waiting_for_space else doing}"]
     if found.accepted is not None:
         lines += [
             f"  run {found.run_id}, process {found.pid}",
@@ -116,6 +131,10 @@ def describe(found: Status) -> str:
         f"{group.missed:,} missed, {group.abandoned:,} abandoned by members that died"
         for group in found.groups
     ]
+    if found.last_gap:
+        lines.append(f"  last gap: {found.last_gap}. All: shijim-live cat {found.raw_dir}/wal --kind gap")
+    if found.not_recorded:
+        lines.append(f"  {found.not_recorded:,} events came while there was no space: they are not in the log")
     lines.append(
         f"  log: {found.segments:,} segments ({found.sealed_segments:,} sealed with {found.sealed_records:,} records), "
         f"{found.log_bytes / 2**20:,.1f} MiB; {found.disk_free_bytes / 2**30:,.1f} GiB free"

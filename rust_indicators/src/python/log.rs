@@ -9,6 +9,8 @@ use pyo3::types::PyBytes;
 
 use super::continuity::whole;
 use crate::continuity::Continuity;
+use crate::disk::Disk;
+use crate::intake::seen;
 use crate::record::{RECORD_BYTES, Record, records_in};
 use crate::record_layout::{constants, layout};
 use crate::segment::{self, End, Problem};
@@ -23,8 +25,8 @@ pub fn continuity_of(paths: Vec<PathBuf>) -> PyResult<Continuity> {
     for path in paths {
         let mut reader = segment::SegmentReader::open(&path).map_err(PyValueError::new_err)?;
         while reader.next_block(&mut records)? {
-            records.drain(..).for_each(|record| {
-                continuity.observe(&record);
+            records.drain(..).filter_map(|record| seen(&record)).for_each(|trade| {
+                continuity.judge(&trade);
             });
         }
     }
@@ -172,6 +174,8 @@ impl LogWriter {
             header_json: header,
             durability: Durability::Sync,
             commit_interval: Duration::ZERO,
+            space: None,
+            disk: Disk::default(),
         };
         LogWriter { log: Log::new(config), sequence: 0 }
     }
@@ -187,7 +191,7 @@ impl LogWriter {
                 self.sequence += 1;
                 record.header_mut().sequence = self.sequence;
             }
-            self.log.append(&numbered)
+            self.log.append_all(&numbered)
         })?;
         Ok(self.sequence)
     }

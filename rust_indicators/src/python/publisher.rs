@@ -3,8 +3,8 @@
 //!
 //! Which attribute goes to which bytes is given by `shijim_live.events` when the publisher is made: one table, one home.
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, TryLockError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::ffi;
@@ -13,23 +13,25 @@ use pyo3::types::{PyBool, PyDateTime, PyList, PyString};
 
 use super::decimal;
 use super::stamp::{exchange_ns, now_ns};
+use crate::disk::Disk;
+use crate::intake::{Intake, NOT_ACCEPTED, RING_SLOTS_MIN, WithoutSpace};
 use crate::record::{
     ABSENT_I64, BookBody, EMPTY_PRICE_E6, Header, LEVELS, Record, TradeBody, code_bytes, exchange, flag, kind, lane,
     text_records,
 };
 use crate::ring::{Ring, state, word};
+use crate::space::SpaceConfig;
 use crate::wal::{Durability, WalConfig, WalThread};
 
-/// How long a callback waits for room before it says that the log cannot keep up.
-const BLOCKED_MAX: Duration = Duration::from_secs(5);
 /// Text of a quarantined object; what is longer is cut, and says so.
 const QUARANTINE_BYTES_MAX: usize = 8192;
-const CLOSED: &str = "it has been closed";
 
 /// (attribute, struct character of the record's field, offset in the record, levels)
 type FieldSpec = (String, char, usize, usize);
 /// (class, broker class number, kind, fields, flag attributes with their bits)
 type ClassSpec = (Py<PyAny>, u8, u8, Vec<FieldSpec>, Vec<(String, u32)>);
+/// (ballast file, its bytes, free bytes to stop at, free bytes to go on with)
+type SpaceSpec = (PathBuf, u64, u64, u64);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Width {
@@ -62,18 +64,11 @@ struct Names {
     value: Py<PyString>,
 }
 
-/// Owned by the mutex: the one writer of the ring.
-struct Writer {
-    next_sequence: u64,
-    /// Nothing is accepted any more: the log thread takes what there is and ends.
-    closed: bool,
-}
-
 /// Publishes into the ring, and owns the log thread behind it.
 #[pyclass(frozen, module = "rust_indicators._rust")]
 pub struct Publisher {
     ring: Arc<Ring>,
-    writer: Mutex<Writer>,
+    intake: Arc<Intake>,
     wal: Mutex<WalThread>,
     classes: Vec<Class>,
     names: Names,
@@ -82,8 +77,11 @@ pub struct Publisher {
 #[pymethods]
 impl Publisher {
     /// Creates the ring and starts the log thread. Raises ValueError for a bad option, OSError for a bad path.
+    ///
+    /// `space` says what to do about a full disk (without it the log thread dies of one), `without_space` what becomes
+    /// of events meanwhile: `lose` counts them as not recorded, `hand_back` returns 0 so that the feed tries again.
     #[new]
-    #[pyo3(signature = (*, ring_path, ring_slots, wal_dir, run_id, header, classes, durability="sync", commit_interval_ms=0, history=None))]
+    #[pyo3(signature = (*, ring_path, ring_slots, wal_dir, run_id, header, classes, durability="sync", commit_interval_ms=0, history=None, space=None, without_space="lose"))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -96,6 +94,8 @@ impl Publisher {
         durability: &str,
         commit_interval_ms: u64,
         history: Option<Vec<PathBuf>>,
+        space: Option<SpaceSpec>,
+        without_space: &str,
     ) -> PyResult<Publisher> {
         let number = u64::from_str_radix(run_id, 16)
             .ok()
@@ -106,6 +106,20 @@ impl Publisher {
             "write" => Durability::Write,
             _ => return Err(PyValueError::new_err(format!("durability is sync or write, not {durability:?}"))),
         };
+        let without_space = match without_space {
+            "lose" => WithoutSpace::Lose,
+            "hand_back" => WithoutSpace::HandBack,
+            _ => {
+                return Err(PyValueError::new_err(format!(
+                    "without_space is lose or hand_back, not {without_space:?}"
+                )));
+            }
+        };
+        if ring_slots < RING_SLOTS_MIN {
+            return Err(PyValueError::new_err(format!(
+                "ring_slots must be {RING_SLOTS_MIN} or more, not {ring_slots}"
+            )));
+        }
         if !header.starts_with('{') || header.len() < 3 {
             return Err(PyValueError::new_err("header must be a JSON object with at least one key"));
         }
@@ -113,10 +127,22 @@ impl Publisher {
         let classes = classes.into_iter().map(|spec| class(py, spec)).collect::<PyResult<_>>()?;
         let continuity = super::log::continuity_of(history.unwrap_or_default())?;
         let ring = Arc::new(Ring::create(&ring_path, ring_slots, number)?);
-        let commit_interval = Duration::from_millis(commit_interval_ms);
-        let config =
-            WalConfig { wal_dir, run_id: run_id.to_string(), header_json: header, durability, commit_interval };
-        let wal = WalThread::start(ring.clone(), config, continuity)?;
+        let intake = Arc::new(Intake::new(ring.clone(), without_space, continuity));
+        let config = WalConfig {
+            wal_dir,
+            run_id: run_id.to_string(),
+            header_json: header,
+            durability,
+            commit_interval: Duration::from_millis(commit_interval_ms),
+            space: space.map(|(ballast, ballast_bytes, stop_bytes, resume_bytes)| SpaceConfig {
+                ballast,
+                ballast_bytes,
+                stop_bytes,
+                resume_bytes,
+            }),
+            disk: Disk::default(),
+        };
+        let wal = WalThread::start(intake.clone(), config)?;
         let intern = |name: &str| PyString::intern(py, name).unbind();
         let names = Names {
             code: intern("code"),
@@ -124,11 +150,11 @@ impl Publisher {
             exchange: intern("exchange"),
             value: intern("value"),
         };
-        let writer = Mutex::new(Writer { next_sequence: 1, closed: false });
-        Ok(Publisher { ring, writer, wal: Mutex::new(wal), classes, names })
+        Ok(Publisher { ring, intake, wal: Mutex::new(wal), classes, names })
     }
 
-    /// One broker object. Returns the accepted sequence; an object that cannot be read is quarantined and counted.
+    /// One broker object. Returns the accepted sequence, 0 where the disk has no space; an object that cannot be read
+    /// is quarantined and counted.
     #[pyo3(signature = (object, received_ns=None, connection=0))]
     fn publish(&self, object: &Bound<'_, PyAny>, received_ns: Option<i64>, connection: u16) -> PyResult<u64> {
         let received_ns = received_ns.unwrap_or_else(now_ns);
@@ -146,18 +172,23 @@ impl Publisher {
         }
     }
 
-    /// Records that are decoded already (replay). They keep everything but their sequence.
-    fn publish_records(&self, py: Python<'_>, records: &[u8]) -> PyResult<u64> {
+    /// Records that are decoded already (replay). They keep everything but their sequence. Returns how many were taken:
+    /// fewer than given only where the disk has no space.
+    fn publish_records(&self, py: Python<'_>, records: &[u8]) -> PyResult<usize> {
         if !records.len().is_multiple_of(crate::record::RECORD_BYTES) {
             return Err(PyValueError::new_err(format!("{} bytes are not whole records of 256", records.len())));
         }
         let mut records: Vec<Record> = crate::record::records_in(records).collect();
         let batch = (self.ring.slots() / 4).max(1) as usize;
-        let mut last = self.ring.get(word::ACCEPTED);
+        let mut taken = 0;
         for chunk in records.chunks_mut(batch) {
-            last = self.push(py, chunk)?;
+            if self.push(py, chunk)? != NOT_ACCEPTED {
+                taken += chunk.len();
+            } else if self.intake.without_space == WithoutSpace::HandBack {
+                break;
+            }
         }
-        Ok(last)
+        Ok(taken)
     }
 
     /// A status event. `kind` is one of `events.Kind`; times in ns, absent where not given.
@@ -209,8 +240,7 @@ impl Publisher {
     /// Drains, seals and stops. Returns the last durable sequence, which equals the last accepted one.
     fn close(&self, py: Python<'_>) -> PyResult<u64> {
         let finished = py.detach(|| {
-            // Whoever is publishing finishes first; whoever comes later is refused, not accepted and forgotten.
-            self.writer.lock().map_err(|_| "a publishing thread panicked".to_string())?.closed = true;
+            self.intake.close()?;
             self.wal.lock().expect("nobody panics holding this").finish()
         });
         self.ring.set(word::STATE, if finished.is_ok() { state::CLOSED } else { state::FAILED });
@@ -281,54 +311,14 @@ impl Publisher {
     }
 
     fn push(&self, py: Python<'_>, records: &mut [Record]) -> PyResult<u64> {
-        match self.writer.try_lock() {
-            Ok(writer) if writer.closed => Err(log_failed(CLOSED)),
-            Ok(mut writer) if self.accepts() && self.ring.room() >= records.len() as u64 => {
-                Ok(self.write(&mut writer, records))
-            }
-            Ok(writer) => {
-                drop(writer);
-                py.detach(|| self.write_when_there_is_room(records)).map_err(|reason| log_failed(&reason))
-            }
-            Err(TryLockError::WouldBlock) => {
-                py.detach(|| self.write_when_there_is_room(records)).map_err(|reason| log_failed(&reason))
-            }
-            Err(TryLockError::Poisoned(_)) => Err(PyRuntimeError::new_err("a publishing thread panicked")),
-        }
-    }
-
-    /// Not when the log thread is dead: what is accepted then would never be durable.
-    fn accepts(&self) -> bool {
-        self.ring.get(word::STATE) != state::FAILED
-    }
-
-    fn write(&self, writer: &mut Writer, records: &mut [Record]) -> u64 {
-        for record in records.iter_mut() {
-            record.header_mut().sequence = writer.next_sequence;
-            writer.next_sequence += 1;
-        }
-        self.ring.write(records);
-        writer.next_sequence - 1
-    }
-
-    /// The GIL is not held here: whoever has it may be the one that makes room elsewhere.
-    fn write_when_there_is_room(&self, records: &mut [Record]) -> Result<u64, String> {
-        let started = Instant::now();
-        let mut writer = self.writer.lock().map_err(|_| "a publishing thread panicked".to_string())?;
-        if writer.closed {
-            return Err(CLOSED.into());
-        }
-        let wanted = records.len() as u64;
-        while !self.accepts() || self.ring.room() < wanted {
-            if !self.accepts() || started.elapsed() > BLOCKED_MAX {
-                self.ring.add(word::BLOCKED_NS, started.elapsed().as_nanos() as u64);
-                let failure = self.wal.lock().expect("nobody panics holding this").failure();
-                return Err(failure.unwrap_or_else(|| format!("the disk has not kept up for {BLOCKED_MAX:?}")));
-            }
-            std::thread::sleep(Duration::from_micros(50));
-        }
-        self.ring.add(word::BLOCKED_NS, started.elapsed().as_nanos() as u64);
-        Ok(self.write(&mut writer, records))
+        let failure = || self.wal.lock().expect("nobody panics holding this").failure();
+        let pushed = match self.intake.try_push(records) {
+            // The GIL is not held here: whoever has it may be the one that makes room elsewhere.
+            Ok(None) => py.detach(|| self.intake.push(records, failure)),
+            Ok(Some(sequence)) => Ok(sequence),
+            Err(reason) => Err(reason),
+        };
+        pushed.map_err(|reason| log_failed(&reason))
     }
 
     /// Keeps what can still be read of an object that cannot be decoded. Foreign panics arrive here as exceptions.

@@ -2,6 +2,7 @@
 //! that was not written.
 use super::*;
 use crate::block;
+use crate::disk::Disk;
 use crate::record::{Header, Trade, TradeBody, code_bytes, kind};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -38,7 +39,7 @@ fn memory_folder() -> tempfile::TempDir {
 
 /// Forty blocks of one to forty records; returns the whole file and where its footer starts.
 fn sealed(path: &Path) -> (Vec<u8>, usize) {
-    let mut writer = SegmentWriter::create(path, b"{\"run_id\":\"a\"}").unwrap();
+    let mut writer = SegmentWriter::create(&Disk::default(), path, b"{\"run_id\":\"a\"}").unwrap();
     let mut next = 1;
     for count in 1..=40 {
         writer.append(&trades(next, count)).unwrap();
@@ -132,7 +133,8 @@ fn damage(bytes: &mut Vec<u8>, noise: &mut Noise) {
 
 /// A few blocks of few records, so that every byte of the file can be changed in turn.
 fn small(path: &Path) -> SegmentWriter {
-    let mut writer = SegmentWriter::create(path, b"{\"first_sequence\":1,\"run_id\":\"a\"}").unwrap();
+    let mut writer =
+        SegmentWriter::create(&crate::disk::Disk::default(), path, b"{\"first_sequence\":1,\"run_id\":\"a\"}").unwrap();
     [(1, 3), (4, 1), (5, 4)].into_iter().for_each(|(first, count)| writer.append(&trades(first, count)).unwrap());
     writer
 }
@@ -242,7 +244,7 @@ fn a_file_made_of_false_block_headers_is_given_up_in_bounded_time() {
 fn a_block_behind_more_corrupt_bytes_than_one_look_holds_is_found_wherever_it_lies() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.wal");
-    let mut writer = SegmentWriter::create(&path, b"{}").unwrap();
+    let mut writer = SegmentWriter::create(&Disk::default(), &path, b"{}").unwrap();
     let begin = writer.bytes() as usize;
     writer.append(&trades(1, 10)).unwrap();
     let bytes = std::fs::read(&path).unwrap();

@@ -5,9 +5,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::{
-    Contents, End, FOOTER_MAGIC, Problem, SegmentReader, TRAILER_BYTES, framed, sync_folder, write_end, write_footer,
-};
+use super::{Contents, End, FOOTER_MAGIC, Problem, SegmentReader, TRAILER_BYTES, framed, write_end, write_footer};
+use crate::disk::Disk;
 
 /// What a recovery did to a segment.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +40,7 @@ pub fn recover(path: &Path) -> Result<Recovered, String> {
     if reader.end == End::Torn {
         recovered.torn_bytes = keep_torn_tail(&file, path, reader.position).map_err(failed)?;
     }
-    write_footer(&file, reader.position, &reader.contents, true).map_err(failed)?;
+    write_footer(&Disk::default(), &file, reader.position, &reader.contents, true).map_err(failed)?;
     Ok(recovered)
 }
 
@@ -52,7 +51,7 @@ fn finish_seal(path: &Path, position: u64, footer_json: &[u8]) -> io::Result<u64
     let footer = framed(&FOOTER_MAGIC, footer_json);
     let end = position + footer.len() as u64 + TRAILER_BYTES;
     let torn_bytes = if file.metadata()?.len() > end { keep_torn_tail(&file, path, end)? } else { 0 };
-    write_end(&file, position, footer)?;
+    write_end(&Disk::default(), &file, position, footer)?;
     Ok(torn_bytes)
 }
 
@@ -68,6 +67,6 @@ fn keep_torn_tail(file: &File, path: &Path, position: u64) -> io::Result<u64> {
     name.push(".torn");
     std::fs::write(&name, &tail[..torn])?;
     File::open(&name)?.sync_all()?;
-    sync_folder(path)?;
+    Disk::default().sync_folder(path)?;
     Ok(torn as u64)
 }
