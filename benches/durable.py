@@ -104,8 +104,7 @@ def _sample(ring: Path, count: int, parent: Connection) -> None:
     parent.send("ready")
     samples = [(0, 0)]
     while samples[-1][0] < count:
-        durable = reader.counters()["durable"]
-        if durable > samples[-1][0]:
+        if (durable := reader.durable) > samples[-1][0]:
             samples.append((durable, time.time_ns()))
         time.sleep(SAMPLE_SECONDS)
     parent.send(samples)
