@@ -101,11 +101,8 @@ impl Publisher {
             .ok()
             .filter(|_| run_id.len() == 16)
             .ok_or_else(|| PyValueError::new_err(format!("run_id must be 16 hex digits, not {run_id:?}")))?;
-        let durability = match durability {
-            "sync" => Durability::Sync,
-            "write" => Durability::Write,
-            _ => return Err(PyValueError::new_err(format!("durability is sync or write, not {durability:?}"))),
-        };
+        let durability = Durability::named(durability)
+            .ok_or_else(|| PyValueError::new_err(format!("durability is sync, write or off, not {durability:?}")))?;
         let without_space = match without_space {
             "lose" => WithoutSpace::Lose,
             "hand_back" => WithoutSpace::HandBack,
