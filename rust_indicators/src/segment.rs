@@ -293,8 +293,17 @@ impl SegmentReader {
         if self.end == End::Sealed {
             return Ok(false);
         }
+        loop {
+            let length = self.file.metadata()?.len();
+            let found = self.next_within(length, out);
+            if !was_cut(&self.file, length, &found)? {
+                return found;
+            }
+        }
+    }
+
+    fn next_within(&mut self, length: u64, out: &mut Vec<Record>) -> io::Result<bool> {
         self.end = End::More;
-        let length = self.file.metadata()?.len();
         loop {
             if let Some(footer) = self.footer_at(self.position, length)? {
                 // What was sealed and not read stood in the corrupt stretch at the end.
@@ -356,6 +365,30 @@ impl SegmentReader {
             return Ok(None);
         }
         Ok(if magic == FOOTER_MAGIC { read_json(&self.file, length, position + 4, position + 12) } else { None })
+    }
+
+    /// The footer that the file ends with, if it does.
+    fn last_footer(&self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            let length = self.file.metadata()?.len();
+            let found = self.footer_before(length);
+            if !was_cut(&self.file, length, &found)? {
+                return found;
+            }
+        }
+    }
+
+    fn footer_before(&self, length: u64) -> io::Result<Option<Vec<u8>>> {
+        let mut trailer = [0; TRAILER_BYTES as usize];
+        if length < self.position + TRAILER_BYTES {
+            return Ok(None);
+        }
+        self.file.read_exact_at(&mut trailer, length - TRAILER_BYTES)?;
+        let size = u64::from(u32::from_le_bytes(trailer[..4].try_into().expect("four bytes")));
+        if trailer[4..] != TRAILER_MAGIC || size + TRAILER_BYTES > length {
+            return Ok(None);
+        }
+        self.footer_at(length - TRAILER_BYTES - size, length)
     }
 
     /// Whether the file ends behind the footer at `position` with the trailer that fits it.
@@ -436,18 +469,13 @@ impl SegmentReader {
 /// The footer of a sealed segment without reading its blocks; `None` while it is not sealed.
 pub fn read_footer(path: &Path) -> Result<Option<Vec<u8>>, String> {
     let reader = SegmentReader::open(path)?;
-    let failed = |error: io::Error| format!("{}: {error}", path.display());
-    let length = reader.file.metadata().map_err(failed)?.len();
-    let mut trailer = [0; TRAILER_BYTES as usize];
-    if length < reader.position + TRAILER_BYTES {
-        return Ok(None);
-    }
-    reader.file.read_exact_at(&mut trailer, length - TRAILER_BYTES).map_err(failed)?;
-    let size = u64::from(u32::from_le_bytes(trailer[..4].try_into().expect("four bytes")));
-    if trailer[4..] != TRAILER_MAGIC || size + TRAILER_BYTES > length {
-        return Ok(None);
-    }
-    reader.footer_at(length - TRAILER_BYTES - size, length).map_err(failed)
+    reader.last_footer().map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Whether reading failed because the file is shorter now: sealing cuts off the zeros written ahead.
+fn was_cut<T>(file: &File, length: u64, found: &io::Result<T>) -> io::Result<bool> {
+    let ended = matches!(found, Err(error) if error.kind() == io::ErrorKind::UnexpectedEof);
+    Ok(ended && file.metadata()?.len() < length)
 }
 
 /// A number at the top of the JSON that this file writes itself; not a parser of JSON.
@@ -510,6 +538,30 @@ mod tests {
         }
         writer.sync().unwrap();
         offsets
+    }
+
+    #[test]
+    fn who_reads_while_a_segment_is_sealed_finds_it_unsealed_or_sealed_and_never_unreadable() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths: Vec<PathBuf> = (0..2_000).map(|number| folder.path().join(format!("slot/{number}.wal"))).collect();
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                for path in &paths {
+                    let mut writer = SegmentWriter::create(&Disk::default().without_sync(), path, b"{}").unwrap();
+                    writer.append(&trades(1, 10)).unwrap();
+                    writer.seal().unwrap();
+                }
+            });
+            for path in &paths {
+                while !path.exists() {}
+                let (mut reader, mut records) = (SegmentReader::open(path).unwrap(), Vec::new());
+                while reader.end != End::Sealed {
+                    reader.next_block(&mut records).unwrap();
+                    read_footer(path).unwrap();
+                }
+                assert_eq!((records.len(), reader.problems.len()), (10, 0));
+            }
+        });
     }
 
     #[test]
