@@ -121,12 +121,18 @@ impl SegmentWriter {
     /// Makes the file with its header under another name and links it to its own once it is durable: whenever a crash
     /// comes, a file that is called a segment begins like one.
     pub fn create(disk: &Disk, path: &Path, header_json: &[u8]) -> io::Result<SegmentWriter> {
-        // A new folder's own name must survive a power cut too, or everything in it is lost with it.
-        let made: Vec<&Path> = path.ancestors().skip(1).take_while(|folder| is_absent(folder)).collect();
+        // The folder's own name must survive a power cut too, or everything in it is lost with it. Who has made it may
+        // not have come to that: another shard, or a run that died.
+        let above = path.ancestors().skip(1);
+        let folders: Vec<&Path> = above
+            .enumerate()
+            .take_while(|(at, folder)| *at == 0 || is_absent(folder))
+            .map(|(_, folder)| folder)
+            .collect();
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        made.iter().try_for_each(|folder| disk.sync_folder(folder))?;
+        folders.iter().try_for_each(|folder| disk.sync_folder(folder))?;
         let draft = path.with_extension("draft");
         let file = disk.create(&draft)?;
         let mut prefix = framed(&SEGMENT_MAGIC, header_json);
