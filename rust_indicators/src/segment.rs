@@ -4,19 +4,20 @@
 //! `SHIJIMW1 · u32 length · u32 crc32c · header JSON · blocks … · SEND · u32 length · u32 crc32c · footer JSON ·
 //! u32 bytes of the footer from SEND · DONE`: a sealed segment is known by its last eight bytes.
 //! An unsealed segment ends in zeros (space written ahead) or in a torn block.
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+mod contents;
 mod recovery;
 
+pub use contents::Contents;
 pub use recovery::{Recovered, recover};
 
 use crate::block::{self, BLOCK_HEADER_BYTES, BLOCK_MAGIC, BlockDecoder, BlockEncoder, BlockHeader};
 use crate::disk::Disk;
-use crate::record::{ABSENT_I64, MultisetHash, Record};
+use crate::record::Record;
 
 pub const SEGMENT_MAGIC: [u8; 8] = *b"SHIJIMW1";
 pub const FOOTER_MAGIC: [u8; 4] = *b"SEND";
@@ -37,73 +38,6 @@ const RESYNC_BYTES: u64 = 1 << 20;
 /// Headers tried, checksum and all, behind one corrupt stretch: chance makes none, and a file made of false headers
 /// must not cost a day of reading. What lies behind so many counts as torn.
 const RESYNC_PROOFS_MAX: u32 = 100_000;
-
-/// What is known of the records of a segment; the footer is made of it.
-#[derive(Clone, Debug, Default)]
-pub struct Contents {
-    pub first_sequence: u64,
-    pub last_sequence: u64,
-    pub kinds: BTreeMap<u8, u64>,
-    pub codes: BTreeMap<[u8; 16], u64>,
-    pub received_ns: Option<(i64, i64)>,
-    pub exchange_ns: Option<(i64, i64)>,
-    pub multiset: MultisetHash,
-}
-
-impl Contents {
-    pub fn add(&mut self, records: &[Record]) {
-        for record in records {
-            let header = record.header();
-            if self.multiset.count == 0 {
-                self.first_sequence = header.sequence;
-            }
-            self.last_sequence = header.sequence;
-            *self.kinds.entry(header.kind).or_default() += 1;
-            *self.codes.entry(header.code).or_default() += 1;
-            widen(&mut self.received_ns, header.received_ns);
-            widen(&mut self.exchange_ns, header.exchange_ns);
-            self.multiset.add(record);
-        }
-    }
-
-    fn footer_json(&self, recovered: bool) -> String {
-        let kinds: Vec<String> = self.kinds.iter().map(|(kind, count)| format!("\"{kind}\":{count}")).collect();
-        let codes: Vec<String> = self
-            .codes
-            .iter()
-            .filter(|(code, _)| code[0] != 0)
-            .map(|(code, count)| format!("\"{}\":{count}", json_text(code)))
-            .collect();
-        let range = |range: Option<(i64, i64)>| range.map_or("null".into(), |(low, high)| format!("[{low},{high}]"));
-        format!(
-            "{{\"codes\":{{{}}},\"exchange_ns\":{},\"first_sequence\":{},\"kinds\":{{{}}},\"last_sequence\":{},\
-             \"multiset_count\":{},\"multiset_sum\":\"{:016x}\",\"received_ns\":{},\"records\":{},\"recovered\":{recovered}}}",
-            codes.join(","),
-            range(self.exchange_ns),
-            self.first_sequence,
-            kinds.join(","),
-            self.last_sequence,
-            self.multiset.count,
-            self.multiset.sum,
-            range(self.received_ns),
-            self.multiset.count,
-        )
-    }
-}
-
-/// A code as the inside of a JSON string, whatever bytes it holds: no record may make its footer unreadable.
-fn json_text(code: &[u8]) -> String {
-    let length = code.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    let plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\';
-    let shown = |byte: &u8| if plain(*byte) { char::from(*byte).to_string() } else { format!("\\u{byte:04x}") };
-    code[..length].iter().map(shown).collect()
-}
-
-fn widen(range: &mut Option<(i64, i64)>, value: i64) {
-    if value != ABSENT_I64 {
-        *range = Some(range.map_or((value, value), |(low, high)| (low.min(value), high.max(value))));
-    }
-}
 
 /// Appends to one new segment. A name is never reused: an existing file is an error.
 pub struct SegmentWriter {
