@@ -66,7 +66,8 @@ static regex_t pattern;
 static long matches_left = -1, further_left;
 static enum phase phase;
 static enum power power;
-static bool ignores_syncs, over;
+static bool ignores_syncs;
+static __thread bool is_dying; /* its own calls pass; those of other threads wait until the kill */
 static uint64_t random_state;
 static unsigned graves_dug;
 static struct file *files;
@@ -136,13 +137,13 @@ static void absolute(int folder, const char *path, char *out) {
 }
 
 static bool is_ours(const char *path) {
-    return root_bytes && !over && !strncmp(path, root, root_bytes) && (path[root_bytes] == '/' || !path[root_bytes]);
+    return root_bytes && !is_dying && !strncmp(path, root, root_bytes) && (path[root_bytes] == '/' || !path[root_bytes]);
 }
 
 /* The path of an open file, if it is ours; a draft that got its name is still called a draft. */
 static bool our_file(int descriptor, char *path) {
     char link[64];
-    if (!root_bytes || over || descriptor < 0) return false;
+    if (!root_bytes || is_dying || descriptor < 0) return false;
     snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
     ssize_t bytes = readlink(link, path, PATH_MAX - 1);
     if (bytes < 0) return false;
@@ -262,13 +263,20 @@ static int remove_one(const char *path, const struct stat *found, int kind, stru
     return REAL(unlinkat)(AT_FDCWD, path, kind == FTW_DP ? AT_REMOVEDIR : 0);
 }
 
+static void make_folder_again(const struct name *removed) {
+    struct stat made;
+    if (REAL(mkdirat)(AT_FDCWD, removed->path, 0755) || lstat(removed->path, &made)) give_up("making a folder again");
+    for (struct name *older = removed->older; older; older = older->older)
+        if (older->change == FOLDER_MADE && !strcmp(older->path, removed->path)) older->inode = made.st_ino;
+}
+
 static void take_back_name(const struct name *name) {
     struct stat found;
     bool is_there = !lstat(name->path, &found), is_same = is_there && found.st_ino == name->inode;
     if (name->change == FOLDER_MADE && is_same) nftw(name->path, remove_one, OPEN_DIRECTORIES_MAX, FTW_DEPTH | FTW_PHYS);
     if ((name->change == CREATED || name->change == LINKED) && is_same) REAL(unlinkat)(AT_FDCWD, name->path, 0);
     if (name->change == RENAMED && is_same) REAL(renameat)(AT_FDCWD, name->path, AT_FDCWD, name->before);
-    if (name->change == FOLDER_REMOVED && !is_there) REAL(mkdirat)(AT_FDCWD, name->path, 0755);
+    if (name->change == FOLDER_REMOVED && !is_there) make_folder_again(name);
     if (name->kept[0]) REAL(linkat)(AT_FDCWD, name->kept, AT_FDCWD, name->path, 0);
 }
 
@@ -281,7 +289,7 @@ static void cut_power(void) {
 }
 
 static void die(void) {
-    over = true;
+    is_dying = true;
     if (power) cut_power();
     kill(getpid(), SIGKILL);
     for (;;) pause();
@@ -297,7 +305,7 @@ static enum phase enter(const char *verb, const char *path, const char *what) {
     int bytes = snprintf(label, sizeof label, "%s %.4000s%s%s\n", verb, relative, what[0] ? " " : "", what);
     if (REAL(write)(trace, label, (size_t)bytes) != bytes) give_up("the trace cannot be written");
     label[bytes - 1] = 0;
-    if (phase == NEVER || over) return NEVER;
+    if (phase == NEVER) return NEVER;
     if (matches_left > 0 && !regexec(&pattern, label, 0, NULL, 0)) matches_left--;
     if (matches_left > 0 || further_left-- > 0) return NEVER;
     if (phase == BEFORE) die();
@@ -320,7 +328,7 @@ static const char *what_is_written(const char *bytes, size_t count) {
 }
 
 static size_t part_of(size_t count, enum phase reached) {
-    return reached == HALF ? (size_t)random_below(count + 1) : count;
+    return reached == HALF && count > 1 ? 1 + (size_t)random_below(count - 1) : count;
 }
 
 /* ── The calls ── */
@@ -328,7 +336,7 @@ static size_t part_of(size_t count, enum phase reached) {
 static int opened(int folder, const char *name, int flags, mode_t mode) {
     char path[PATH_MAX];
     struct stat found;
-    if (!(flags & (O_CREAT | O_TRUNC)) || !root_bytes || over) return REAL(openat)(folder, name, flags, mode);
+    if (!(flags & (O_CREAT | O_TRUNC)) || !root_bytes || is_dying) return REAL(openat)(folder, name, flags, mode);
     absolute(folder, name, path);
     if (!is_ours(path)) return REAL(openat)(folder, name, flags, mode);
     bool is_there = !lstat(path, &found);

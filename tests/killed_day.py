@@ -48,10 +48,11 @@ START = "at start, mending the log"
 ARCHIVE = "in the archive"
 POWER = "power lost, recording"
 POWER_ARCHIVE = "power lost, archiving"
-KINDS = (CALLBACK, WRITE, ROTATION, SEAL, START, ARCHIVE)
+KINDS = (CALLBACK, WRITE, ROTATION, SEAL, START, ARCHIVE, POWER, POWER_ARCHIVE)
 
 FOOTER = r"\.draft footer$"  # of a segment of the run itself: a draft that got its name is still called one here
-COMMIT = r"^write .* (block|zeros)$|^fdatasync "
+BLOCK = r"\.draft block$"
+COMMIT = r"\.draft (block|zeros)$|^fdatasync "
 ARCHIVE_WRITE = r"^write archive/.*\.parquet"
 ARCHIVE_NAME = r"^(mkdir|create|fsync|rename|unlink|rmdir) archive|^write archive/.*/manifest"
 
@@ -164,6 +165,8 @@ class Play:
     def record_point(self, kind: str) -> Point:
         draw = self.random
         seed = draw.getrandbits(32)
+        if kind == WRITE and not any(death.kind == WRITE for death in self.deaths):  # every day has a torn block
+            return Point(BLOCK, draw.randint(1, self.slots_ahead()), 0, "half", seed=seed)
         if kind == WRITE:
             operations = OPERATIONS_OF_A_SEGMENT * self.slots_ahead()
             return Point(COMMIT, draw.randint(1, operations), 0, draw.choice(PHASES), seed=seed)

@@ -18,18 +18,23 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import signal
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from kill_points import compiled, since
+from kill_points import Point, Power, compiled, ended, since
 from killed_day import (
     ARCHIVE,
+    ARCHIVE_NAME,
     AWAY_SECONDS,
+    BLOCK,
+    FOOTER,
     KINDS,
     ROTATION,
     SEAL,
@@ -111,6 +116,35 @@ def day(request: pytest.FixtureRequest, shim: Path, tmp_path_factory: pytest.Tem
     return Day(play, folder / "whole")
 
 
+# The power cut itself
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    """Every file with its bytes, every folder."""
+    paths = sorted(folder.rglob("*"))
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in paths}
+
+
+@pytest.mark.parametrize("power", [Power.TAKES_ALL_UNSYNCED, Power.TAKES_SOME_UNSYNCED])
+def test_a_power_cut_can_take_back_everything_a_command_did(shim: Path, tmp_path: Path, power: Power) -> None:
+    """Where no sync is heeded it does: so no change escapes the shim. What is taken of some is different each time."""
+    play = Play(shim, tmp_path / "play", SEED, KILLS)
+    play.data.mkdir()
+    ended(shim, play.record_command(play.data), play.data, Point(BLOCK, 7, phase="half"))
+    before = tree(play.data)
+    cut = Point(FOOTER, 6, power=power, ignores_syncs=True, seed=SEED)
+    died = ended(shim, play.record_command(play.data), play.data, cut)
+    assert died.status == -signal.SIGKILL and len(died.trace) > 50
+    assert (tree(play.data) == before) == (power is Power.TAKES_ALL_UNSYNCED)
+    play.undisturbed(play.data)
+    next((play.data / "archive").rglob("*.parquet")).write_bytes(b"shorter than its manifest says")
+    shutil.rmtree(play.data / "archive" / "segments")
+    before = tree(play.data)
+    died = ended(shim, play.archive_command(play.data), play.data, replace(cut, pattern=ARCHIVE_NAME, count=200))
+    assert died.status == -signal.SIGKILL
+    assert (tree(play.data) == before) == (power is Power.TAKES_ALL_UNSYNCED)
+
+
 # Every kill was where it was meant to be
 
 LANDED = {
@@ -178,7 +212,7 @@ def test_the_crashed_day_is_the_uninterrupted_one_but_for_its_outages(day: Day) 
 
 def test_what_was_cut_from_a_torn_segment_is_kept_beside_it(day: Day) -> None:
     """Also when those who mended it died over it: what they left behind then is cut and kept too, under a next name."""
-    assert day.play.torn
+    assert len(day.play.torn) >= (WRITE in {death.kind for death in day.play.deaths})
     for path, tail in day.play.torn.items():
         assert tail in [kept.read_bytes() for kept in path.parent.glob(f"{path.name}.torn*")]
         ACCOUNT.torn_bytes += len(tail)

@@ -75,7 +75,8 @@ def make_folder(folder: Path) -> None:
     """Makes a folder of the log and its parents, with names that survive a power cut."""
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    for place in made:
+    # Who made a folder that was there may not have come to this: another process, or one that died.
+    for place in made or [folder]:
         sync_name(place)
 
 

@@ -86,7 +86,7 @@ def write_durably(path: Path, contents: bytes) -> Path:
 
 def replace_durably(draft: Path, target: Path) -> None:
     """Rename within one file system, both ends synced: after a crash the target is whole or not there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     with draft.open("rb") as file:
         os.fsync(file.fileno())
     draft.replace(target)
