@@ -21,7 +21,7 @@ export PIP_NO_INPUT := 1
 export PROPTEST_RNG_SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test loom asan crash days screenshot lint format bench lock clean requirements
+.PHONY: help demo ui test loom asan crash soak days screenshot lint format bench lock clean requirements
 
 help: ## this list
 	@echo "Shijim: records Taiwan's markets, proves what it recorded, builds datasets. Commands:"
@@ -50,8 +50,12 @@ asan: | requirements ## the Rust tests under AddressSanitizer
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --locked --quiet $(CRATE) --lib \
 	   --target $$(rustc -vV | sed -n 's/^host: //p') --target-dir rust_indicators/target/asan
 
-crash: $(BUILT) ## some hundred kills at random moments; another SHIJIM_CRASH_SEED gives other moments
-	SHIJIM_CRASH_KILLS=$${SHIJIM_CRASH_KILLS:-300} $(BIN)/python -m pytest tests/test_crash.py
+crash: $(BUILT) ## hundreds of kills and power cuts, and a table of what they cost; SHIJIM_CRASH_SEED for others
+	SHIJIM_CRASH_KILLS=$${SHIJIM_CRASH_KILLS:-300} $(BIN)/python -m pytest tests/test_crash.py tests/test_crash_matrix.py
+
+soak: $(BUILT) ## a recorder that takes 10⁸ records and 10⁷ SDK objects, minutes each: does its memory grow?
+	SHIJIM_SOAK_RECORDS=$${SHIJIM_SOAK_RECORDS:-100000000} SHIJIM_SOAK_OBJECTS=$${SHIJIM_SOAK_OBJECTS:-10000000} \
+	   $(BIN)/python -m pytest -s tests/test_soak.py
 
 days: $(BUILT) ## twenty seeded days with losses of every kind, each to its certificate; SHIJIM_DAYS for more
 	SHIJIM_DAYS=$${SHIJIM_DAYS:-20} $(BIN)/python -m pytest tests/test_days.py

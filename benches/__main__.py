@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benches import (
     audit,
+    burst,
     callback,
     clickhouse,
     continuity,
@@ -26,7 +27,7 @@ from benches import (
 )
 from benches.measure import FULL, QUICK, ROOT, Bench, Row
 
-LIVE = (callback, handoff, durable, way, size, dataset, memory, continuity, signals, simulated)
+LIVE = (callback, handoff, durable, burst, way, size, dataset, memory, continuity, signals, simulated)
 DAILY = (audit, universe, clickhouse, daily)
 BENCHES = tuple(part.BENCH for part in (*LIVE, *DAILY))
 RESULTS = Path(__file__).with_name("RESULTS.md")

@@ -71,7 +71,7 @@ def _one_round(folder: Path, count: int) -> _Paced:
     publisher = simulated.open_publisher(folder, ring_slots=1 << 17)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    sampler = context.Process(target=_sample, args=(simulated.ring_path(folder), count, theirs))
+    sampler = context.Process(target=sample_durable, args=(simulated.ring_path(folder), theirs))
     sampler.start()
     ours.recv()
     sleep_precisely()
@@ -83,6 +83,7 @@ def _one_round(folder: Path, count: int) -> _Paced:
         handed.append(time.time_ns())
         # Stamped with the time it was due: an event that a stall held up counts the stall.
         publisher.publish(quote, due_ns)
+    ours.send(count)
     samples: list[tuple[int, int]] = ours.recv()
     sampler.join()
     counters = publisher.counters()
@@ -97,16 +98,21 @@ def _one_round(folder: Path, count: int) -> _Paced:
     )
 
 
-def _sample(ring: Path, count: int, parent: Connection) -> None:
-    """(durable sequence, when it was first seen), from outside: an event is durable when a reader can know it."""
+def sample_durable(ring: Path, parent: Connection) -> None:
+    """(durable sequence, when it was first seen), from outside: an event is durable when a reader can know it.
+
+    Ends at the sequence that the parent names when it has sent all.
+    """
     sleep_precisely()
     reader = RingReader(ring)
     parent.send("ready")
     samples = [(0, 0)]
-    while samples[-1][0] < count:
-        durable = reader.counters()["durable"]
-        if durable > samples[-1][0]:
+    last: int | None = None
+    while last is None or samples[-1][0] < last:
+        if (durable := reader.durable) > samples[-1][0]:
             samples.append((durable, time.time_ns()))
+        elif last is None and parent.poll():
+            last = parent.recv()
         time.sleep(SAMPLE_SECONDS)
     parent.send(samples)
 

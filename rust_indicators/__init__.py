@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 from rust_indicators.validity import BookFlag, Restart, Validity
 
 
+class KernelsMissing(ImportError):
+    """Something was asked for that only the compiled extension has."""
+
+
 def _backend() -> str:
     if os.environ.get("SHIJIM_NO_RUST") == "1":
         return "numpy"
@@ -34,10 +38,10 @@ else:
     def __getattr__(name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(f"module 'rust_indicators' has no attribute {name!r}")
-        raise ImportError(
+        raise KernelsMissing(
             f"rust_indicators.{name} needs the compiled kernels, which are missing or turned off by SHIJIM_NO_RUST; "
             "to build them: make"
         )
 
 
-__all__ = ["BACKEND", "BookFlag", "Restart", "Validity"]
+__all__ = ["BACKEND", "BookFlag", "KernelsMissing", "Restart", "Validity"]

@@ -179,6 +179,10 @@ class RingReader:
     @property
     def next_sequence(self) -> int: ...
     @property
+    def durable(self) -> int:
+        """The last sequence on disk, of the run the reader is in: the only acknowledgement."""
+
+    @property
     def writer(self) -> str:
         """running, closed, failed, died: of the run the reader is in."""
 

@@ -33,6 +33,12 @@ from shijim_live.watch.pressure import RingPressure
 PROGRESS_SECONDS = 0.5
 DEFAULT_OUTAGE_SECONDS = 30
 OUTAGE_SECONDS_MAX = 86_400  # a simulated recorder is away within its day
+COMMIT_INTERVAL_MS_MAX = 1_000  # one commit a second wears out no disk; longer would only lose more to a kill
+# What a person should know who asked for less than the default.
+RISKS = {
+    "write": "durable means that the kernel has it: a power cut loses what was recorded since the segment began",
+    "off": "nothing is synced: a power cut can take any segment of this run, sealed ones too",
+}
 
 
 def add_record(verbs: Verbs) -> None:
@@ -51,10 +57,25 @@ def add_record(verbs: Verbs) -> None:
     verb.add_argument("--speed", type=_speed, default="max", help="multiple of real time, or max (default)")
     which = "the codes to record: a universe file, or none for all (default: universe/<day>.json where there is one)"
     verb.add_argument("--universe", metavar="PATH|none", help=which)
-    durable = "sync: fdatasync before an event is acknowledged (default); write: trust the kernel"
-    verb.add_argument("--durability", choices=("sync", "write"), default="sync", help=durable)
+    add_durability(verb)
     verb.add_argument("--metrics-port", type=int, help="base port of /metrics, 0 = off (SHIJIM_METRICS_PORT)")
     verb.add_argument("--quiet", action="store_true", help="no progress, only the summary")
+
+
+def add_durability(verb: Parser) -> None:
+    """What an acknowledged event survives, and how often there is a commit."""
+    durable = (
+        "what an acknowledged event survives. sync: a power cut, each commit is an fdatasync (default); write: the "
+        "recorder's death but no power cut, which takes up to 15 minutes; off: as write, and no file is ever synced, "
+        "so that a power cut can take all of the run: for what can be recorded again, like a replay"
+    )
+    verb.add_argument("--durability", choices=("sync", "write", "off"), default="sync", help=durable)
+    interval = (
+        f"0 to {COMMIT_INTERVAL_MS_MAX}: gather events for so long before the next commit, for a disk that wears out "
+        "from small writes; they are acknowledged that much later, and a kill or power cut loses as much more of what "
+        "was not (default 0: commit at once)"
+    )
+    verb.add_argument("--commit-interval-ms", type=_commit_interval, default="0", metavar="MS", help=interval)
 
 
 def add_shard(verb: Parser) -> None:
@@ -73,6 +94,13 @@ def positive(text: str) -> int:
 def _seconds(text: str) -> int:
     if not text.isdecimal() or int(text) > OUTAGE_SECONDS_MAX:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time away: write seconds, 0 to {OUTAGE_SECONDS_MAX}")
+    return int(text)
+
+
+def _commit_interval(text: str) -> int:
+    if not text.isdecimal() or int(text) > COMMIT_INTERVAL_MS_MAX:
+        message = f"{text!r} is no time between two commits: write milliseconds, 0 to {COMMIT_INTERVAL_MS_MAX}"
+        raise argparse.ArgumentTypeError(message)
     return int(text)
 
 
@@ -149,6 +177,8 @@ def run_record(arguments: argparse.Namespace) -> int:
     def started(publisher: Publisher) -> None:
         if not arguments.quiet:
             print(f"recording {chosen}", file=sys.stderr)
+        if risk := RISKS.get(plan.durability):
+            print(f"shijim-live: --durability {plan.durability}: {risk}", file=sys.stderr)
         if unknown:
             print(f"shijim-live: the feed does not have {', '.join(unknown)} of the universe", file=sys.stderr)
         watch.start(publisher)
@@ -232,6 +262,7 @@ def _simulated(
         classes=_classes(),
         ring_slots=settings.ring_slots,
         durability=arguments.durability,
+        commit_interval_ms=arguments.commit_interval_ms,
         outage_ns=arguments.restart_outage * SECOND_NS,
         without_space=_without_space(arguments),
         now_ns=lambda: first_ns,
@@ -259,6 +290,7 @@ def _replayed(
         classes=_classes(),
         ring_slots=settings.ring_slots,
         durability=arguments.durability,
+        commit_interval_ms=arguments.commit_interval_ms,
         outage_ns=0,
         without_space=_without_space(arguments),
         now_ns=time.time_ns,

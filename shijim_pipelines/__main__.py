@@ -5,6 +5,8 @@ A base install is the live host and has none of the batch half's packages: that 
 
 import sys
 
+from rust_indicators import KernelsMissing
+
 EXIT_FAILED = 4
 EXTRAS = {"great_expectations": "pipelines", "hftbacktest": "backtest", "numba": "backtest",
           "clickhouse_connect": "clickhouse"}  # fmt: skip
@@ -16,6 +18,9 @@ def main() -> int:
         from shijim_pipelines.cli import main as run
 
         return run()
+    except KernelsMissing as error:
+        print(f"shijim: {error}", file=sys.stderr)
+        return EXIT_FAILED
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("shijim"):
             raise

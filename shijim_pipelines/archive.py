@@ -126,6 +126,9 @@ def archive_all(
     # Arrow's own allocators give a column's pages back and fault them in for the next one: 8 % of the time.
     pa.set_memory_pool(pa.system_memory_pool())
     paths = wal.segment_paths(wal_dir)
+    # Before there are several who use what one of them is still making durable.
+    for place in (*schema.TABLES, MANIFESTS):
+        wal.make_folder(archive_dir / place)
     _remove_abandoned(archive_dir)
     done: list[ArchivedSegment] = []
     skipped: list[Skipped] = []

@@ -1,10 +1,12 @@
-"""A recorder that kills itself in the middle of the day: `python dying_recorder.py EVENTS IN_HAND record …`.
+"""A recorder that kills itself in the middle of the day: `python dying_recorder.py EVENTS IN_HAND record …`; or within
+a callback, under the shim of kill_points: `python dying_recorder.py callback NUMBER NS record …`.
 
 From outside, the kill comes whenever the machine gives the killer its turn – on a busy one after the day is over.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -39,6 +41,31 @@ def dying_sink(events: int, in_hand: int) -> type[recorder.Sink]:
     return DyingSink
 
 
+def callback_sink(number: int, delay_ns: int) -> type[recorder.Sink]:
+    """Dies `delay_ns` after the callback of that number began: before it publishes, in the middle of it, behind it."""
+    kill_in_ns = ctypes.CDLL(None).kill_in_ns
+    kill_in_ns.argtypes = [ctypes.c_long]
+
+    class DyingSink(recorder.Sink):
+        def __init__(self, publisher: Publisher, *arguments: object) -> None:
+            super().__init__(publisher, *arguments)  # type: ignore[arg-type]
+            publish = self.quote
+            delivered_before = 0
+
+            def quote(delivered: object, received_ns: int) -> None:
+                nonlocal delivered_before
+                delivered_before += 1
+                if delivered_before == number:
+                    if not delay_ns:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    assert kill_in_ns(delay_ns) == 0
+                publish(delivered, received_ns)
+
+            self.quote = quote
+
+    return DyingSink
+
+
 def record_and_die(folder: Path, events: int, command: list[str], in_hand: int = NOT_YET_DURABLE) -> int:
     """Runs the arguments of `shijim-live` and is killed once `events` are durable: the last sequence acknowledged.
 
@@ -51,5 +78,9 @@ def record_and_die(folder: Path, events: int, command: list[str], in_hand: int =
 
 
 if __name__ == "__main__":
-    recorder.Sink = dying_sink(int(sys.argv[1]), int(sys.argv[2]))  # type: ignore[misc]
+    numbers = sys.argv[1:4]
+    if numbers[0] == "callback":
+        recorder.Sink = callback_sink(int(numbers[1]), int(numbers[2]))  # type: ignore[misc]
+        sys.exit(cli.main(sys.argv[4:]))
+    recorder.Sink = dying_sink(int(numbers[0]), int(numbers[1]))  # type: ignore[misc]
     sys.exit(cli.main(sys.argv[3:]))

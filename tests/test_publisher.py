@@ -231,7 +231,7 @@ def test_a_dead_log_thread_stops_the_callback_with_the_reason(tmp_path: Path) ->
     ("option", "message"),
     [
         ({"run_id": "x"}, "16 hex digits"),
-        ({"durability": "maybe"}, "sync or write"),
+        ({"durability": "maybe"}, "sync, write or off"),
         ({"ring_slots": 1000}, "power of two"),
         ({"ring_slots": 2}, "4 or more"),
         ({"without_space": "panic"}, "lose or hand_back"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -16,13 +17,14 @@ import urllib.request
 from datetime import date
 from pathlib import Path
 
+import bad_sync
 import numpy as np
 import pytest
 from dying_recorder import record_and_die
 from made_records import records, trades
 from test_publisher import Log
 
-from rust_indicators import Publisher, RingReader
+from rust_indicators import LogStatistics, Publisher, RingReader
 from shijim_live.broker.connection import Connection
 from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig
 from shijim_live.calendar import SECOND_NS
@@ -249,6 +251,44 @@ def test_a_recorder_leaves_the_open_segment_of_another_shard_alone(tmp_path: Pat
     assert wal.footer(open_segment) is not None
 
 
+@pytest.mark.parametrize(
+    ("durability", "recorded", "said"),
+    [
+        ("sync", False, ""),
+        ("write", False, "durable means that the kernel has it: a power cut loses"),
+        ("off", True, "nothing is synced: a power cut can take any segment"),
+    ],
+)
+def test_durability_off_alone_records_on_a_disk_that_cannot_sync_and_less_than_sync_says_its_risk(
+    tmp_path: Path, durability: str, recorded: bool, said: str
+) -> None:
+    # A folder that is there: making one is synced by Python, before anything is acknowledged.
+    (tmp_path / "wal").mkdir()
+    command = record_command(tmp_path, "--durability", durability, "--events", "5000")
+    failing = bad_sync.environment(fails_with=errno.EIO)
+    done = subprocess.run(command, env=failing, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) is recorded, done.stderr
+    assert recorded or "a sync failed" in done.stderr
+    assert said in done.stderr and done.stderr.count("--durability") == bool(said)
+    sealed = [wal.footer(path) is not None for path in tmp_path.rglob("*.wal")]
+    assert all(sealed) and len(sealed) > 50 if recorded else not any(sealed)
+
+
+def test_a_commit_interval_gives_fewer_and_larger_commits_and_the_same_events(tmp_path: Path) -> None:
+    """At a pace of some 5,000 events a second, whatever the disk: 15 ms hold dozens of them."""
+    blocks, rows = [], []
+    for interval in ("0", "15"):
+        folder = tmp_path / interval
+        done = live("record", *record_command(folder, "--speed", "30000", "--events", "15000")[4:],
+                    "--commit-interval-ms", interval)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        rows.append(market(all_records(folder)))
+        log = LogStatistics()
+        blocks.append(sum(len(log.add(path).block_records) for path in wal.segment_paths(folder / "wal")))
+    assert np.array_equal(*rows)
+    assert blocks[1] < blocks[0] / 3
+
+
 def test_a_replay_records_the_same_market_again(tmp_path: Path, whole_day: Path) -> None:
     done = live("record", "--broker", "replay", "--from", str(whole_day / "wal"), "--data-dir", str(tmp_path),
                 "--metrics-port", "0")  # fmt: skip
@@ -311,6 +351,8 @@ def test_a_taken_metrics_port_does_not_stop_the_recording(tmp_path: Path) -> Non
         (["--broker", "simulated", "--day", DAY, "--speed", "0"], 2, "is not a speed"),
         (["--broker", "simulated", "--day", DAY, "--shard", "2/2"], 2, "shards count from 0"),
         (["--broker", "simulated", "--day", DAY, "--shard", "one"], 2, "write I/N"),
+        (["--broker", "simulated", "--day", DAY, "--commit-interval-ms", "1001"], 2, "write milliseconds, 0 to 1000"),
+        (["--broker", "simulated", "--day", DAY, "--durability", "maybe"], 2, "'sync', 'write', 'off'"),
         (["--broker", "replay"], 2, "--from is missing"),
         (["--broker", "replay", "--from", "/nowhere"], 4, "/nowhere: no such file or folder"),
         (["--broker", "carrier-pigeon"], 2, "invalid choice"),

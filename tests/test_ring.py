@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import bad_sync
 import pytest
 from ring_processes import ALONE, open_publisher
 
@@ -138,21 +139,10 @@ def test_a_full_ring_is_said_once_a_crossing_and_at_most_once_a_minute() -> None
     assert said(502, 5, 4) == []
 
 
-# `shijim-live` with a log that commits every 100 ms, as on a disk that is too slow.
-SLOW_DISK = """
-import sys
-from functools import partial
-from shijim_live import cli
-from shijim_live.record import recorder
-recorder.Publisher = partial(recorder.Publisher, commit_interval_ms=100)
-sys.exit(cli.main(sys.argv[1:]))
-"""
-
-
 def test_the_recorder_says_when_the_disk_does_not_keep_up_with_a_paced_feed(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", SLOW_DISK, "record", "--broker", "simulated", "--day", "2026-04-09", "--quiet",
+    command = [sys.executable, "-m", "shijim_live", "record", "--broker", "simulated", "--day", "2026-04-09", "--quiet",
                "--events", "5000", "--metrics-port", "0"]  # fmt: skip
-    environment = os.environ | {"SHIJIM_BUS_MAX_QUEUE": "1024"}
+    environment = bad_sync.environment(slow_ms=10) | {"SHIJIM_BUS_MAX_QUEUE": "1024"}
     shown = {}
     for speed in ("1000000", "max"):
         done = subprocess.run(

@@ -76,9 +76,17 @@ def test_without_the_extension_the_same_example_runs_and_everything_else_says_wh
     assert (
         done.stderr.strip()
         .splitlines()[-1]
-        .startswith("ImportError: rust_indicators.Publisher needs the compiled kernels")
+        .startswith("rust_indicators.KernelsMissing: rust_indicators.Publisher needs the compiled kernels")
     )
     assert rust_indicators.BACKEND == "rust"
+
+
+@pytest.mark.parametrize(("module", "command"), [("shijim_live", "shijim-live"), ("shijim_pipelines", "shijim")])
+def test_without_the_extension_the_commands_say_in_one_line_what_they_need(module: str, command: str) -> None:
+    without = os.environ | {"SHIJIM_NO_RUST": "1", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, env=without)
+    assert (done.returncode, done.stderr.count("\n")) == (4, 1)
+    assert done.stderr.startswith(f"{command}: rust_indicators.") and done.stderr.endswith("to build them: make\n")
 
 
 def test_arrow_columns_are_read_where_they_are() -> None:

@@ -111,7 +111,7 @@ def test_the_wheel_carries_its_licence_and_both_commands(wheel: Path, names: lis
         metadata = {name.name: name for name in names if name.parts[0].endswith(".dist-info")}
         assert "LICENSE" in metadata
         commands = archive.read(str(metadata["entry_points.txt"])).decode()
-    assert "shijim-live=shijim_live.cli:main" in commands.replace(" ", "")
+    assert "shijim-live=shijim_live.__main__:main" in commands.replace(" ", "")
     assert "shijim=shijim_pipelines.__main__:main" in commands.replace(" ", "")
 
 

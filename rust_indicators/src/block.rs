@@ -3,7 +3,10 @@
 //! Transform 1, "delta-transpose-zstd": each record is subtracted, u32 by u32, from the previous one of its kind and
 //! code in the block, the differences are zigzagged and stored byte column by byte column, then zstd. A block never
 //! needs another block to be read.
+use zstd::zstd_safe::{CParameter, ParamSwitch};
+
 use crate::record::{RECORD_BYTES, Record};
+use crate::transpose::{EMPTY_TILE, TILE_ROWS, Tile, columns_to_rows, rows_to_columns};
 
 pub const BLOCK_MAGIC: [u8; 4] = *b"SBLK";
 pub const BLOCK_HEADER_BYTES: usize = 28;
@@ -17,12 +20,13 @@ const ZSTD_LEVEL: i32 = 1;
 /// beside the sync that such a block pays for.
 const ZSTD_LEVEL_SMALL: i32 = 5;
 const SMALL_BLOCK_RECORDS: usize = 8;
+/// From here on the log is catching up, and what counts is how soon it has: a third less time for 1 % more bytes with
+/// every live field, 6 % without. Most of a column is zeros or noise: zstd may skip ahead in it (`TargetLength`), as
+/// its negative levels do, but keeps the entropy coder that those give up; the table fits the first-level cache.
+const LARGE_BLOCK_RECORDS: usize = 1024;
+const LARGE_BLOCK: [CParameter; 3] =
+    [CParameter::TargetLength(16), CParameter::HashLog(12), CParameter::LiteralCompressionMode(ParamSwitch::Enable)];
 const LANES: usize = RECORD_BYTES / 4;
-/// Rows turned into columns together. Row by row, the 256 columns of a block of 2ⁿ rows would all be written through
-/// the same few cache sets (8192 rows cost five times what 8000 did); 64 rows fill a cache line of each column.
-const TILE_ROWS: usize = 64;
-/// Side of the square of bytes that is turned in registers.
-const SQUARE: usize = 16;
 /// How far back a predecessor may be; 0 says there is none.
 const BACK_MAX: usize = u16::MAX as usize;
 /// Slots of the predecessor table: a power of two above the codes × kinds of one connection budget.
@@ -30,9 +34,6 @@ const PREDECESSOR_SLOTS: usize = 2048;
 
 /// zstd decodes straight into a buffer with this much room to spare, and through a detour without.
 const DECODE_ROOM_BYTES: usize = 320 << 10;
-
-type Tile = [[u8; RECORD_BYTES]; TILE_ROWS];
-const EMPTY_TILE: Tile = [[0; RECORD_BYTES]; TILE_ROWS];
 
 /// What stands in front of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +80,7 @@ pub fn checksum(header_bytes: &[u8], payload: &[u8]) -> u32 {
 /// Encodes blocks; keeps its buffers, so that a steady stream allocates nothing.
 pub struct BlockEncoder {
     compressor: zstd::bulk::Compressor<'static>,
+    catching_up: zstd::bulk::Compressor<'static>,
     raw: Vec<u8>,
     payload: Vec<u8>,
     predecessors: Predecessors,
@@ -87,14 +89,12 @@ pub struct BlockEncoder {
 
 impl BlockEncoder {
     pub fn new() -> std::io::Result<BlockEncoder> {
-        let mut compressor = zstd::bulk::Compressor::new(level(1))?;
-        // The block has its own checksum and count: zstd's would only cost bytes in a one-event block.
-        compressor.include_checksum(false)?;
-        compressor.include_contentsize(false)?;
-        compressor.include_dictid(false)?;
+        let compressor = compressor()?;
+        let mut catching_up = self::compressor()?;
+        LARGE_BLOCK.into_iter().try_for_each(|parameter| catching_up.set_parameter(parameter))?;
         let predecessors = Predecessors { rows: vec![Predecessor::default(); PREDECESSOR_SLOTS], block: 0 };
         let tile = Box::new(EMPTY_TILE);
-        Ok(BlockEncoder { compressor, raw: Vec::new(), payload: Vec::new(), predecessors, tile })
+        Ok(BlockEncoder { compressor, catching_up, raw: Vec::new(), payload: Vec::new(), predecessors, tile })
     }
 
     /// Appends the block of `records` (1 to `BLOCK_RECORDS_MAX`, consecutive sequences) to `out`.
@@ -103,8 +103,12 @@ impl BlockEncoder {
         self.transform(records);
         self.payload.clear();
         self.payload.reserve(payload_bytes_max(records.len()));
-        self.compressor.set_compression_level(level(records.len()))?;
-        self.compressor.compress_to_buffer(&self.raw, &mut self.payload)?;
+        let compressor = match records.len() {
+            LARGE_BLOCK_RECORDS.. => &mut self.catching_up,
+            _ => &mut self.compressor,
+        };
+        compressor.set_compression_level(level(records.len()))?;
+        compressor.compress_to_buffer(&self.raw, &mut self.payload)?;
         let start = out.len();
         out.extend_from_slice(&BLOCK_MAGIC);
         out.extend_from_slice(&[TRANSFORM_DELTA_TRANSPOSE_ZSTD, 0, 0, 0]);
@@ -136,6 +140,15 @@ impl BlockEncoder {
             rows_to_columns(&self.tile, chunk.len(), &mut columns[first..], count);
         }
     }
+}
+
+fn compressor() -> std::io::Result<zstd::bulk::Compressor<'static>> {
+    let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
+    // The block has its own checksum and count: zstd's would only cost bytes in a one-event block.
+    compressor.include_checksum(false)?;
+    compressor.include_contentsize(false)?;
+    compressor.include_dictid(false)?;
+    Ok(compressor)
 }
 
 fn level(records: usize) -> i32 {
@@ -176,72 +189,6 @@ fn difference(record: &Record, base: &Record) -> [u8; RECORD_BYTES] {
         out.copy_from_slice(&zigzag(value.wrapping_sub(before)).to_le_bytes());
     }
     bytes
-}
-
-/// Rows of a tile into columns that are `stride` apart; the columns start at the tile's first row.
-fn rows_to_columns(tile: &Tile, rows: usize, columns: &mut [u8], stride: usize) {
-    if rows < TILE_ROWS {
-        for (place, row) in tile[..rows].iter().enumerate() {
-            for (column, byte) in row.iter().enumerate() {
-                columns[column * stride + place] = *byte;
-            }
-        }
-        return;
-    }
-    for left in (0..RECORD_BYTES).step_by(SQUARE) {
-        for top in (0..TILE_ROWS).step_by(SQUARE) {
-            let square = std::array::from_fn(|row| sixteen(&tile[top + row][left..]));
-            for (column, bytes) in transposed(square).iter().enumerate() {
-                let at = (left + column) * stride + top;
-                columns[at..at + SQUARE].copy_from_slice(bytes);
-            }
-        }
-    }
-}
-
-/// The reverse of `rows_to_columns`.
-fn columns_to_rows(columns: &[u8], stride: usize, tile: &mut Tile, rows: usize) {
-    if rows < TILE_ROWS {
-        for (place, row) in tile[..rows].iter_mut().enumerate() {
-            for (column, byte) in row.iter_mut().enumerate() {
-                *byte = columns[column * stride + place];
-            }
-        }
-        return;
-    }
-    for left in (0..RECORD_BYTES).step_by(SQUARE) {
-        for top in (0..TILE_ROWS).step_by(SQUARE) {
-            let square = std::array::from_fn(|column| sixteen(&columns[(left + column) * stride + top..]));
-            for (row, bytes) in transposed(square).iter().enumerate() {
-                tile[top + row][left..left + SQUARE].copy_from_slice(bytes);
-            }
-        }
-    }
-}
-
-fn sixteen(bytes: &[u8]) -> [u8; SQUARE] {
-    bytes[..SQUARE].try_into().expect("sixteen bytes")
-}
-
-/// Four perfect shuffles of the rows transpose the square.
-fn transposed(square: [[u8; SQUARE]; SQUARE]) -> [[u8; SQUARE]; SQUARE] {
-    shuffled(&shuffled(&shuffled(&shuffled(&square))))
-}
-
-/// Each pair of rows is two byte-interleaving instructions; written as loops over constants, because the compiler saw
-/// them in nothing shorter (a tenth of the time).
-#[inline(always)]
-fn shuffled(square: &[[u8; SQUARE]; SQUARE]) -> [[u8; SQUARE]; SQUARE] {
-    const HALF: usize = SQUARE / 2;
-    let mut next = [[0; SQUARE]; SQUARE];
-    for pair in 0..HALF {
-        let (upper, lower) = (&square[pair], &square[pair + HALF]);
-        for at in 0..HALF {
-            (next[2 * pair][2 * at], next[2 * pair][2 * at + 1]) = (upper[at], lower[at]);
-            (next[2 * pair + 1][2 * at], next[2 * pair + 1][2 * at + 1]) = (upper[HALF + at], lower[HALF + at]);
-        }
-    }
-    next
 }
 
 fn lanes(record: &Record) -> [u32; LANES] {

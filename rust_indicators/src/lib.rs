@@ -21,5 +21,6 @@ pub mod simulate;
 pub mod space;
 pub mod statistics;
 pub mod trade_columns;
+pub mod transpose;
 pub mod wal;
 pub mod wall_clock;

@@ -4,19 +4,20 @@
 //! `SHIJIMW1 · u32 length · u32 crc32c · header JSON · blocks … · SEND · u32 length · u32 crc32c · footer JSON ·
 //! u32 bytes of the footer from SEND · DONE`: a sealed segment is known by its last eight bytes.
 //! An unsealed segment ends in zeros (space written ahead) or in a torn block.
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+mod contents;
 mod recovery;
 
+pub use contents::Contents;
 pub use recovery::{Recovered, recover};
 
 use crate::block::{self, BLOCK_HEADER_BYTES, BLOCK_MAGIC, BlockDecoder, BlockEncoder, BlockHeader};
 use crate::disk::Disk;
-use crate::record::{ABSENT_I64, MultisetHash, Record};
+use crate::record::Record;
 
 pub const SEGMENT_MAGIC: [u8; 8] = *b"SHIJIMW1";
 pub const FOOTER_MAGIC: [u8; 4] = *b"SEND";
@@ -38,73 +39,6 @@ const RESYNC_BYTES: u64 = 1 << 20;
 /// must not cost a day of reading. What lies behind so many counts as torn.
 const RESYNC_PROOFS_MAX: u32 = 100_000;
 
-/// What is known of the records of a segment; the footer is made of it.
-#[derive(Clone, Debug, Default)]
-pub struct Contents {
-    pub first_sequence: u64,
-    pub last_sequence: u64,
-    pub kinds: BTreeMap<u8, u64>,
-    pub codes: BTreeMap<[u8; 16], u64>,
-    pub received_ns: Option<(i64, i64)>,
-    pub exchange_ns: Option<(i64, i64)>,
-    pub multiset: MultisetHash,
-}
-
-impl Contents {
-    pub fn add(&mut self, records: &[Record]) {
-        for record in records {
-            let header = record.header();
-            if self.multiset.count == 0 {
-                self.first_sequence = header.sequence;
-            }
-            self.last_sequence = header.sequence;
-            *self.kinds.entry(header.kind).or_default() += 1;
-            *self.codes.entry(header.code).or_default() += 1;
-            widen(&mut self.received_ns, header.received_ns);
-            widen(&mut self.exchange_ns, header.exchange_ns);
-            self.multiset.add(record);
-        }
-    }
-
-    fn footer_json(&self, recovered: bool) -> String {
-        let kinds: Vec<String> = self.kinds.iter().map(|(kind, count)| format!("\"{kind}\":{count}")).collect();
-        let codes: Vec<String> = self
-            .codes
-            .iter()
-            .filter(|(code, _)| code[0] != 0)
-            .map(|(code, count)| format!("\"{}\":{count}", json_text(code)))
-            .collect();
-        let range = |range: Option<(i64, i64)>| range.map_or("null".into(), |(low, high)| format!("[{low},{high}]"));
-        format!(
-            "{{\"codes\":{{{}}},\"exchange_ns\":{},\"first_sequence\":{},\"kinds\":{{{}}},\"last_sequence\":{},\
-             \"multiset_count\":{},\"multiset_sum\":\"{:016x}\",\"received_ns\":{},\"records\":{},\"recovered\":{recovered}}}",
-            codes.join(","),
-            range(self.exchange_ns),
-            self.first_sequence,
-            kinds.join(","),
-            self.last_sequence,
-            self.multiset.count,
-            self.multiset.sum,
-            range(self.received_ns),
-            self.multiset.count,
-        )
-    }
-}
-
-/// A code as the inside of a JSON string, whatever bytes it holds: no record may make its footer unreadable.
-fn json_text(code: &[u8]) -> String {
-    let length = code.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    let plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\';
-    let shown = |byte: &u8| if plain(*byte) { char::from(*byte).to_string() } else { format!("\\u{byte:04x}") };
-    code[..length].iter().map(shown).collect()
-}
-
-fn widen(range: &mut Option<(i64, i64)>, value: i64) {
-    if value != ABSENT_I64 {
-        *range = Some(range.map_or((value, value), |(low, high)| (low.min(value), high.max(value))));
-    }
-}
-
 /// Appends to one new segment. A name is never reused: an existing file is an error.
 pub struct SegmentWriter {
     disk: Disk,
@@ -121,12 +55,18 @@ impl SegmentWriter {
     /// Makes the file with its header under another name and links it to its own once it is durable: whenever a crash
     /// comes, a file that is called a segment begins like one.
     pub fn create(disk: &Disk, path: &Path, header_json: &[u8]) -> io::Result<SegmentWriter> {
-        // A new folder's own name must survive a power cut too, or everything in it is lost with it.
-        let made: Vec<&Path> = path.ancestors().skip(1).take_while(|folder| is_absent(folder)).collect();
+        // The folder's own name must survive a power cut too, or everything in it is lost with it. Who has made it may
+        // not have come to that: another shard, or a run that died.
+        let above = path.ancestors().skip(1);
+        let folders: Vec<&Path> = above
+            .enumerate()
+            .take_while(|(at, folder)| *at == 0 || is_absent(folder))
+            .map(|(_, folder)| folder)
+            .collect();
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        made.iter().try_for_each(|folder| disk.sync_folder(folder))?;
+        folders.iter().try_for_each(|folder| disk.sync_folder(folder))?;
         let draft = path.with_extension("draft");
         let file = disk.create(&draft)?;
         let mut prefix = framed(&SEGMENT_MAGIC, header_json);
@@ -293,8 +233,17 @@ impl SegmentReader {
         if self.end == End::Sealed {
             return Ok(false);
         }
+        loop {
+            let length = self.file.metadata()?.len();
+            let found = self.next_within(length, out);
+            if !was_cut(&self.file, length, &found)? {
+                return found;
+            }
+        }
+    }
+
+    fn next_within(&mut self, length: u64, out: &mut Vec<Record>) -> io::Result<bool> {
         self.end = End::More;
-        let length = self.file.metadata()?.len();
         loop {
             if let Some(footer) = self.footer_at(self.position, length)? {
                 // What was sealed and not read stood in the corrupt stretch at the end.
@@ -356,6 +305,30 @@ impl SegmentReader {
             return Ok(None);
         }
         Ok(if magic == FOOTER_MAGIC { read_json(&self.file, length, position + 4, position + 12) } else { None })
+    }
+
+    /// The footer that the file ends with, if it does.
+    fn last_footer(&self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            let length = self.file.metadata()?.len();
+            let found = self.footer_before(length);
+            if !was_cut(&self.file, length, &found)? {
+                return found;
+            }
+        }
+    }
+
+    fn footer_before(&self, length: u64) -> io::Result<Option<Vec<u8>>> {
+        let mut trailer = [0; TRAILER_BYTES as usize];
+        if length < self.position + TRAILER_BYTES {
+            return Ok(None);
+        }
+        self.file.read_exact_at(&mut trailer, length - TRAILER_BYTES)?;
+        let size = u64::from(u32::from_le_bytes(trailer[..4].try_into().expect("four bytes")));
+        if trailer[4..] != TRAILER_MAGIC || size + TRAILER_BYTES > length {
+            return Ok(None);
+        }
+        self.footer_at(length - TRAILER_BYTES - size, length)
     }
 
     /// Whether the file ends behind the footer at `position` with the trailer that fits it.
@@ -436,18 +409,13 @@ impl SegmentReader {
 /// The footer of a sealed segment without reading its blocks; `None` while it is not sealed.
 pub fn read_footer(path: &Path) -> Result<Option<Vec<u8>>, String> {
     let reader = SegmentReader::open(path)?;
-    let failed = |error: io::Error| format!("{}: {error}", path.display());
-    let length = reader.file.metadata().map_err(failed)?.len();
-    let mut trailer = [0; TRAILER_BYTES as usize];
-    if length < reader.position + TRAILER_BYTES {
-        return Ok(None);
-    }
-    reader.file.read_exact_at(&mut trailer, length - TRAILER_BYTES).map_err(failed)?;
-    let size = u64::from(u32::from_le_bytes(trailer[..4].try_into().expect("four bytes")));
-    if trailer[4..] != TRAILER_MAGIC || size + TRAILER_BYTES > length {
-        return Ok(None);
-    }
-    reader.footer_at(length - TRAILER_BYTES - size, length).map_err(failed)
+    reader.last_footer().map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Whether reading failed because the file is shorter now: sealing cuts off the zeros written ahead.
+fn was_cut<T>(file: &File, length: u64, found: &io::Result<T>) -> io::Result<bool> {
+    let ended = matches!(found, Err(error) if error.kind() == io::ErrorKind::UnexpectedEof);
+    Ok(ended && file.metadata()?.len() < length)
 }
 
 /// A number at the top of the JSON that this file writes itself; not a parser of JSON.
@@ -510,6 +478,30 @@ mod tests {
         }
         writer.sync().unwrap();
         offsets
+    }
+
+    #[test]
+    fn who_reads_while_a_segment_is_sealed_finds_it_unsealed_or_sealed_and_never_unreadable() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths: Vec<PathBuf> = (0..2_000).map(|number| folder.path().join(format!("slot/{number}.wal"))).collect();
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                for path in &paths {
+                    let mut writer = SegmentWriter::create(&Disk::default().without_sync(), path, b"{}").unwrap();
+                    writer.append(&trades(1, 10)).unwrap();
+                    writer.seal().unwrap();
+                }
+            });
+            for path in &paths {
+                while !path.exists() {}
+                let (mut reader, mut records) = (SegmentReader::open(path).unwrap(), Vec::new());
+                while reader.end != End::Sealed {
+                    reader.next_block(&mut records).unwrap();
+                    read_footer(path).unwrap();
+                }
+                assert_eq!((records.len(), reader.problems.len()), (10, 0));
+            }
+        });
     }
 
     #[test]

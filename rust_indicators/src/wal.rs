@@ -37,8 +37,21 @@ const AFTERNOON_NS: i64 = (14 * 3_600 + 45 * 60) * SECOND_NS;
 pub enum Durability {
     /// `fdatasync` before a block is acknowledged.
     Sync,
-    /// Acknowledged once the kernel has it: survives the process, not the machine.
+    /// Acknowledged once the kernel has it: survives the process, not the machine. A sealed segment is on the disk.
     Write,
+    /// As `Write`, and nothing is ever synced: after a power cut any file may be short, empty or gone.
+    Off,
+}
+
+impl Durability {
+    pub fn named(name: &str) -> Option<Durability> {
+        Some(match name {
+            "sync" => Durability::Sync,
+            "write" => Durability::Write,
+            "off" => Durability::Off,
+            _ => return None,
+        })
+    }
 }
 
 pub struct WalConfig {
@@ -48,7 +61,7 @@ pub struct WalConfig {
     /// What every segment's header says, as a JSON object.
     pub header_json: String,
     pub durability: Durability,
-    /// Wait this long between commits, for disks where a sync per event means wear.
+    /// Wait up to this long between commits, for disks where a sync per event means wear.
     pub commit_interval: Duration,
     /// What to do about a full disk; without it a full disk is a failure like any other.
     pub space: Option<SpaceConfig>,
@@ -83,7 +96,10 @@ pub struct Log {
 }
 
 impl Log {
-    pub fn new(config: WalConfig) -> Log {
+    pub fn new(mut config: WalConfig) -> Log {
+        if config.durability == Durability::Off {
+            config.disk = config.disk.without_sync();
+        }
         Log { config, writer: None, rotate_ns: i64::MIN, segment: 0, slot: String::new(), volume: None }
     }
 
@@ -251,9 +267,7 @@ impl Committer {
             let stopping = self.stop.load(Ordering::Acquire);
             if self.commit()? {
                 idle_ns = POLL_NS_MIN;
-                if !self.log.config.commit_interval.is_zero() && !stopping {
-                    std::thread::sleep(self.log.config.commit_interval);
-                }
+                self.gather();
             } else if stopping {
                 self.log.seal()?;
                 return self.space.as_ref().map_or(Ok(()), Space::release_all);
@@ -261,6 +275,19 @@ impl Committer {
                 std::thread::sleep(Duration::from_nanos(idle_ns));
                 idle_ns = (idle_ns * 2).min(POLL_NS_MAX);
             }
+        }
+    }
+
+    /// Lets events queue for the commit interval, or until they are so many that waiting saves nothing any more.
+    fn gather(&self) {
+        let (ring, interval) = (self.intake.ring(), self.log.config.commit_interval);
+        let enough = (BLOCK_RECORDS_MAX as u64).min(ring.slots() / 2);
+        let started = Instant::now();
+        while let Some(left) = interval.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) {
+            if self.stop.load(Ordering::Acquire) || ring.depth() >= enough {
+                return;
+            }
+            std::thread::sleep(left.min(Duration::from_nanos(POLL_NS_MAX)));
         }
     }
 

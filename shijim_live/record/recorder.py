@@ -68,7 +68,7 @@ class RecordPlan:
     config: dict[str, object]  # which market is recorded: runs of equal ones continue each other
     classes: tuple[tuple[type, BrokerClass], ...]
     ring_slots: int
-    durability: str
+    durability: str  # sync, write, off
     outage_ns: int  # how long a restarted recorder of a simulated day was away
     now_ns: Callable[[], int]
     run_id: Callable[[str], str]  # from the config hash and where it resumes
@@ -77,6 +77,7 @@ class RecordPlan:
     # What becomes of an event while the disk is full: `lose` where the market goes on without us (it is counted, and an
     # outage stands around it), `hand_back` where the feed has no clock and can deliver it again.
     without_space: str = "lose"
+    commit_interval_ms: int = 0
 
     @property
     def wal_dir(self) -> Path:
@@ -273,6 +274,7 @@ def open_publisher(plan: RecordPlan, run_id: str, resumed_after_ns: int | None) 
             header=orjson.dumps(header, option=orjson.OPT_SORT_KEYS).decode(),
             classes=[class_spec(cls, broker_class) for cls, broker_class in plan.classes],
             durability=plan.durability,
+            commit_interval_ms=plan.commit_interval_ms,
             history=list(history),
             space=log_space(plan.wal_dir, plan.shard),
             without_space=plan.without_space,

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 # Where a row comes from and belongs; what the archive adds to a record.
 PROVENANCE: Final = ("run_id", "segment", "source", "trading_day", "session", "outside", "duplicate")
+MARKS: Final = PROVENANCE[-2:]  # a bit each
 
 Rows = npt.NDArray[np.void]  # structured, one 256-byte record each
 

@@ -16,8 +16,8 @@ use super::stamp::{exchange_ns, now_ns};
 use crate::disk::Disk;
 use crate::intake::{Intake, NOT_ACCEPTED, RING_SLOTS_MIN, WithoutSpace};
 use crate::record::{
-    ABSENT_I64, BookBody, EMPTY_PRICE_E6, Header, LEVELS, Record, TradeBody, code_bytes, exchange, flag, kind, lane,
-    text_records,
+    ABSENT_I64, BookBody, EMPTY_PRICE_E6, Header, LEVELS, RECORD_BYTES, Record, TradeBody, code_bytes, exchange, flag,
+    kind, lane, records_in, text_records,
 };
 use crate::ring::{Ring, state, word};
 use crate::space::SpaceConfig;
@@ -25,6 +25,8 @@ use crate::wal::{Durability, WalConfig, WalThread};
 
 /// Text of a quarantined object; what is longer is cut, and says so.
 const QUARANTINE_BYTES_MAX: usize = 8192;
+/// Decoded records are numbered, judged and copied to the ring while they are in the first-level cache.
+const BATCH_RECORDS: u64 = 64;
 
 /// (attribute, struct character of the record's field, offset in the record, levels)
 type FieldSpec = (String, char, usize, usize);
@@ -101,11 +103,8 @@ impl Publisher {
             .ok()
             .filter(|_| run_id.len() == 16)
             .ok_or_else(|| PyValueError::new_err(format!("run_id must be 16 hex digits, not {run_id:?}")))?;
-        let durability = match durability {
-            "sync" => Durability::Sync,
-            "write" => Durability::Write,
-            _ => return Err(PyValueError::new_err(format!("durability is sync or write, not {durability:?}"))),
-        };
+        let durability = Durability::named(durability)
+            .ok_or_else(|| PyValueError::new_err(format!("durability is sync, write or off, not {durability:?}")))?;
         let without_space = match without_space {
             "lose" => WithoutSpace::Lose,
             "hand_back" => WithoutSpace::HandBack,
@@ -175,14 +174,16 @@ impl Publisher {
     /// Records that are decoded already (replay). They keep everything but their sequence. Returns how many were taken:
     /// fewer than given only where the disk has no space.
     fn publish_records(&self, py: Python<'_>, records: &[u8]) -> PyResult<usize> {
-        if !records.len().is_multiple_of(crate::record::RECORD_BYTES) {
+        if !records.len().is_multiple_of(RECORD_BYTES) {
             return Err(PyValueError::new_err(format!("{} bytes are not whole records of 256", records.len())));
         }
-        let mut records: Vec<Record> = crate::record::records_in(records).collect();
-        let batch = (self.ring.slots() / 4).max(1) as usize;
+        let batch = (self.ring.slots() / 4).clamp(1, BATCH_RECORDS) as usize;
+        let mut chunk = Vec::with_capacity(batch);
         let mut taken = 0;
-        for chunk in records.chunks_mut(batch) {
-            if self.push(py, chunk)? != NOT_ACCEPTED {
+        for bytes in records.chunks(batch * RECORD_BYTES) {
+            chunk.clear();
+            chunk.extend(records_in(bytes));
+            if self.push(py, &mut chunk)? != NOT_ACCEPTED {
                 taken += chunk.len();
             } else if self.intake.without_space == WithoutSpace::HandBack {
                 break;

@@ -156,6 +156,12 @@ impl PyRingReader {
         self.reader.next()
     }
 
+    /// The last sequence on disk, of the run the reader is in: the only acknowledgement.
+    #[getter]
+    fn durable(&self) -> u64 {
+        self.reader.ring().get(word::DURABLE)
+    }
+
     /// `running`, or how it ended: `closed`, `failed`, `died`.
     #[getter]
     fn writer(&self) -> &'static str {

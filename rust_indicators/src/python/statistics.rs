@@ -48,7 +48,7 @@ impl LogStatistics {
         let contents = counted.contents;
         let code = |padded: [u8; 16]| String::from_utf8_lossy(&padded).trim_end_matches('\0').to_string();
         let mut codes = BTreeMap::new();
-        for (padded, count) in contents.codes {
+        for (padded, count) in contents.codes() {
             *codes.entry(code(padded)).or_default() += count;
         }
         Ok(SegmentStatistics {
@@ -57,7 +57,7 @@ impl LogStatistics {
             last_sequence: contents.last_sequence,
             received_ns: contents.received_ns,
             exchange_ns: contents.exchange_ns,
-            kinds: contents.kinds,
+            kinds: contents.kinds(),
             codes,
             state: end_name(counted.end),
             sound_bytes: counted.bytes,

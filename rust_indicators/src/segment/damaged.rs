@@ -201,6 +201,31 @@ fn what_lies_behind_the_end_of_a_sealed_segment_is_found_kept_and_cut() {
     assert!(std::fs::read(&path).unwrap() == whole);
 }
 
+/// What a recovery leaves that is killed while it writes the footer over the tail it has kept: any part of it.
+#[test]
+fn a_recovery_that_died_over_its_footer_has_not_cost_the_torn_tail() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.wal");
+    let end = small(&path).bytes() as usize;
+    let torn: Vec<u8> = (0..5_000).map(|at: u32| at as u8 | 1).collect();
+    let before = [&std::fs::read(&path).unwrap()[..end], &torn].concat();
+    std::fs::write(&path, &before).unwrap();
+    recover(&path).unwrap();
+    let recovered = std::fs::read(&path).unwrap();
+    for written in [0, 1, 60, recovered.len() - end - 1] {
+        let mut bytes = before.clone();
+        bytes[end..end + written].copy_from_slice(&recovered[end..end + written]);
+        std::fs::write(&path, &bytes).unwrap();
+        recover(&path).unwrap();
+        assert!(std::fs::read(&path).unwrap() == recovered);
+        assert!(std::fs::read(folder.path().join("a.wal.torn")).unwrap() == torn, "after {written} bytes");
+        if written > 0 && written < 100 {
+            let name = if written == 1 { "a.wal.torn-2" } else { "a.wal.torn-3" };
+            assert!(std::fs::read(folder.path().join(name)).unwrap() == bytes[end..]);
+        }
+    }
+}
+
 #[test]
 fn no_header_and_no_payload_makes_decoding_panic() {
     let mut noise = Noise(5);

@@ -1,9 +1,10 @@
 //! Sealing what a dead run left open: every sound block stays, a torn tail is kept beside the segment, then cut.
+//! Whoever dies over it has undone nothing: the next recovery begins anew.
 //! Its tests stand with the segment's.
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Contents, End, FOOTER_MAGIC, Problem, SegmentReader, TRAILER_BYTES, framed, write_end, write_footer};
 use crate::disk::Disk;
@@ -55,6 +56,7 @@ fn finish_seal(path: &Path, position: u64, footer_json: &[u8]) -> io::Result<u64
     Ok(torn_bytes)
 }
 
+/// Under a name of its own: what an earlier recovery kept stays, whatever it died over and left behind.
 fn keep_torn_tail(file: &File, path: &Path, position: u64) -> io::Result<u64> {
     let length = file.metadata()?.len();
     let mut tail = vec![0; (length - position) as usize];
@@ -63,10 +65,36 @@ fn keep_torn_tail(file: &File, path: &Path, position: u64) -> io::Result<u64> {
     if torn == 0 {
         return Ok(0);
     }
-    let mut name = path.as_os_str().to_owned();
-    name.push(".torn");
-    std::fs::write(&name, &tail[..torn])?;
-    File::open(&name)?.sync_all()?;
+    tail.truncate(torn);
+    let mut name = torn_name(path, 1);
+    for number in 2.. {
+        match std::fs::read(&name) {
+            Ok(kept) if kept == tail => break,
+            Ok(_) => name = torn_name(path, number),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                write_whole(&name, &tail)?;
+                break;
+            }
+            Err(error) => return Err(error),
+        }
+    }
     Disk::default().sync_folder(path)?;
     Ok(torn as u64)
+}
+
+/// `<name>.torn`, `<name>.torn-2`, …
+fn torn_name(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(if number == 1 { ".torn".into() } else { format!(".torn-{number}") });
+    name.into()
+}
+
+/// A file that is there with all of its bytes or not at all; the name is not durable yet.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".part");
+    let file = File::create(&draft)?;
+    file.write_all_at(bytes, 0)?;
+    file.sync_all()?;
+    std::fs::rename(&draft, path)
 }

@@ -23,6 +23,16 @@ struct Bench {
 impl Bench {
     /// `stop_bytes`: `None` where a full disk is a failure like any other.
     fn new(ring_slots: u64, stop_bytes: Option<u64>, plan: impl FnOnce(&mut Plan)) -> Bench {
+        Bench::committing(Durability::Sync, Duration::ZERO, ring_slots, stop_bytes, plan)
+    }
+
+    fn committing(
+        durability: Durability,
+        commit_interval: Duration,
+        ring_slots: u64,
+        stop_bytes: Option<u64>,
+        plan: impl FnOnce(&mut Plan),
+    ) -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let wal_dir = folder.path().join("wal");
         std::fs::create_dir(&wal_dir).unwrap();
@@ -36,8 +46,8 @@ impl Bench {
             wal_dir,
             run_id: "00000000000000ab".into(),
             header_json: "{\"run_id\":\"00000000000000ab\"}".into(),
-            durability: Durability::Sync,
-            commit_interval: Duration::ZERO,
+            durability,
+            commit_interval,
             space: stop_bytes.map(space),
             disk: disk.clone(),
         };
@@ -266,6 +276,52 @@ fn any_other_failure_and_every_failed_sync_ends_the_log_loudly_and_recovery_make
         assert!(records.len() as u64 >= durable, "{call:?} {errno}");
         assert_eq!(stamps(&records), pushed[..records.len()]);
     }
+}
+
+#[test]
+fn what_is_asked_of_the_disk_is_what_the_durability_says() {
+    let asked = |durability| {
+        let mut bench = Bench::committing(durability, Duration::ZERO, 64, None, |_| ());
+        let breaks = |bench: &Bench, call| bench.disk.faults.plan(|plan| plan.broken = Some((call, 0, libc::EIO)));
+        let commits = |bench: &Bench, received_ns| {
+            let (started, sequence) = (Instant::now(), bench.push(trade(received_ns)).unwrap());
+            while bench.accepted_and_durable().1 < sequence && bench.thread.failure().is_none() {
+                assert!(started.elapsed() < WAIT_MAX);
+            }
+            bench.accepted_and_durable().1 == sequence
+        };
+        assert!(commits(&bench, NOON_NS));
+        breaks(&bench, Call::SyncData);
+        let commits = commits(&bench, NOON_NS + 1);
+        breaks(&bench, Call::SyncAll);
+        (commits, bench.thread.finish().is_ok())
+    };
+    assert_eq!(asked(Durability::Sync), (false, false));
+    assert_eq!(asked(Durability::Write), (true, false));
+    assert_eq!(asked(Durability::Off), (true, true));
+}
+
+#[test]
+fn events_gather_for_the_interval_and_no_longer_than_a_ring_half_full_or_a_stop() {
+    let blocks = |bench: &Bench| bench.intake.ring().get(word::BLOCKS);
+    let seconds = Duration::from_secs;
+    let mut hurried = Bench::committing(Durability::Sync, seconds(3_600), 64, None, |_| ());
+    let started = Instant::now();
+    for at in 0..1_000 {
+        hurried.push(trade(NOON_NS + at)).unwrap();
+    }
+    hurried.thread.finish().unwrap();
+    assert!(started.elapsed() < BLOCKED_MAX && hurried.whole().concat().len() == 1_000);
+
+    let mut patient = Bench::committing(Durability::Sync, Duration::from_millis(200), 1024, None, |_| ());
+    for at in 0..300 {
+        patient.push(trade(NOON_NS + at)).unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let (told, lasted) = (blocks(&patient), started.elapsed());
+    patient.thread.finish().unwrap();
+    assert!(told <= 1 + lasted.as_millis() as u64 / 200, "{told} commits");
+    assert_eq!(patient.whole().concat().len(), 300);
 }
 
 #[test]
