@@ -1,4 +1,4 @@
-"""The broker's SDK as we use it: another release says in what it differs. `python tests/test_sdk_surface.py` accepts."""
+"""The SDK as we use it: another release says in what it differs. `python tests/test_sdk_surface.py` takes it over."""
 
 from __future__ import annotations
 
