@@ -90,17 +90,22 @@ def _speed(text: str) -> float | None:
 
 def shard_settings(arguments: argparse.Namespace) -> Settings:
     """The settings of the shard the options mean; what they note goes to stderr."""
+    settings = read_settings(arguments)
+    calendar.follow(settings.calendar_overrides)
+    for note in settings.notes:
+        print(f"shijim-live: {note}", file=sys.stderr)
+    return settings
+
+
+def read_settings(arguments: argparse.Namespace) -> Settings:
+    """The settings of the shard the options mean. SettingsError."""
     flags = {"data_dir": arguments.data_dir, "metrics_port": getattr(arguments, "metrics_port", None)}
     if arguments.shard is not None:
         shard, slash, total = arguments.shard.partition("/")
         if not (slash and shard.isdecimal() and total.isdecimal()):
             raise SettingsError([f"--shard {arguments.shard}: write I/N with shards counted from 0, like 0/1"])
         flags |= {"shard_id": shard, "total_shards": total}
-    settings = Settings.from_environment(arguments.profile, **flags)
-    calendar.follow(settings.calendar_overrides)
-    for note in settings.notes:
-        print(f"shijim-live: {note}", file=sys.stderr)
-    return settings
+    return Settings.from_environment(arguments.profile, **flags)
 
 
 class _SimulatedFeed:

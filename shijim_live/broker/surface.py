@@ -6,6 +6,7 @@ a fact: `Class.method(signature)`, `Class.attribute`, `Enum.Member = 'value'`, `
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,3 +142,8 @@ def drift(before: Iterable[str], now: Iterable[str]) -> Drift:
 def _name(fact: str) -> str:
     """`Shioaji.login($self, …)` → `Shioaji.login`."""
     return fact.partition("(")[0].partition(" ")[0]
+
+
+def loaded_sdk() -> ModuleType:
+    """The SDK, once `shioaji.quote_classes` has loaded it with its files in their place."""
+    return sys.modules["shioaji"]
