@@ -345,8 +345,8 @@ def log_slot(received_ns: int) -> str:
 
 
 def instant_of(day: date, clock_ns: int) -> int:
-    """When in a trading day Taipei's clock shows `clock_ns` since midnight; from 14:45 on that is in its night."""
-    if _SLOT_DAY <= clock_ns < _SLOT_NIGHT:
+    """When in a trading day Taipei's clock shows `clock_ns` since midnight; from 14:50 on that is in its night."""
+    if _SLOT_DAY <= clock_ns < _NIGHT_WINDOW:
         return _midnight_ns(day) + clock_ns
     return _midnight_ns(previous_trading_day(day)) + clock_ns + (DAY_NS if clock_ns < _SLOT_DAY else 0)
 
