@@ -323,11 +323,11 @@ def test_another_sdk_is_told_by_what_it_lacks(tmp_path: Path) -> None:
     assert "shioaji 2.0.0 lacks or changed what is used: - Account(" in text and "lines more" in text
 
 
-def test_a_missing_sdk_is_a_warning_unless_the_broker_is_meant(tmp_path: Path) -> None:
-    path = sdk_of(tmp_path, "raise ImportError('not for this Python')\n")
-    assert found(doctor(tmp_path, "--json", PYTHONPATH=path))["SDK"][0] == "warning"
-    done = doctor(tmp_path, "--json", "--broker", "shioaji", PYTHONPATH=path)
-    assert found(done)["SDK"][:2] == ("wrong", "cannot be imported (not for this Python)")
+def test_a_missing_sdk_must_be_put_right_whatever_the_feed(tmp_path: Path) -> None:
+    done = doctor(
+        tmp_path, "--json", "--broker", "simulated", PYTHONPATH=sdk_of(tmp_path, "raise ImportError('gone')\n")
+    )
+    assert found(done)["SDK"] == ("wrong", "cannot be imported (gone)", "pip install 'shioaji==1.7.9'")
 
 
 # Log, quota, calendar

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -191,3 +193,16 @@ def test_a_quote_class_that_is_not_recorded_is_quarantined_with_its_name(tmp_pat
     events = log.finish()
     assert [event.kind for event in events if getattr(event, "part", 0) == 0] == [Kind.QUARANTINE, Kind.TRADE]
     assert isinstance(events[0], Status) and events[0].text.startswith("QuoteSTKv1: not one of the broker's quote")
+
+
+def test_a_panic_costs_no_stack_trace_whatever_the_environment_asks_for(tmp_path: Path) -> None:
+    program = (
+        "from wire_quotes import READ, SLOTS; from wire import pack; from test_illegal_quotes import plain\n"
+        "broker_class = list(SLOTS)[1]; wire = plain(broker_class); wire[4] = 7\n"
+        "try: READ[broker_class](pack(wire)).underlying_price\n"
+        "except BaseException as error: print(type(error).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parent, capture_output=True, text=True,
+                          check=True, env=os.environ | {"RUST_BACKTRACE": "1"}, timeout=60)  # fmt: skip
+    assert done.stdout == "PanicException\n"
+    assert "Invalid string marker" in done.stderr and "stack backtrace" not in done.stderr

@@ -5,7 +5,6 @@ A letter a slot: c code, d date, t time, p price, u count, k kind, i signed, b b
 
 from __future__ import annotations
 
-import os
 import struct
 import tempfile
 from collections.abc import Callable
@@ -19,9 +18,6 @@ from wire import Raw, Wire, pack, stamp
 from shijim_live.broker.shioaji import quote_classes
 from shijim_live.events import BrokerClass
 from shijim_live.record.recorder import class_spec
-
-# A panic of the SDK with a stack trace on stderr takes 40 ms, and here are thousands.
-os.environ["RUST_BACKTRACE"] = "0"
 
 CLASSES = quote_classes(Path(tempfile.gettempdir()) / "shijim-test-sdk")
 SPECS = [
