@@ -28,7 +28,6 @@ from shijim_live.calendar import (
     Session,
     SessionBounds,
     in_session,
-    instant_of,
     is_trading_day,
     log_slot,
     next_rotation_ns,
@@ -575,26 +574,6 @@ def test_importing_the_calendar_loads_no_holidays() -> None:
 
 
 # Real data
-
-
-@pytest.mark.parametrize(
-    ("given_day", "clock", "wall"),
-    [
-        ("2026-04-09", "09:00", "2026-04-09 09:00"),
-        ("2026-04-09", "05:30", "2026-04-09 05:30"),
-        ("2026-04-09", "14:49", "2026-04-09 14:49"),
-        ("2026-04-09", "14:50", "2026-04-08 14:50"),
-        ("2026-04-09", "00:00", "2026-04-09 00:00"),
-        ("2026-04-13", "21:00", "2026-04-10 21:00"),  # a Monday: its night is Friday's
-        ("2026-04-13", "05:29", "2026-04-11 05:29"),
-        ("2026-04-13", "08:45", "2026-04-13 08:45"),
-    ],
-)
-def test_a_time_of_a_trading_day_is_in_its_night_or_its_day(given_day: str, clock: str, wall: str) -> None:
-    since_midnight = ns(f"2026-01-02 {clock}") - ns("2026-01-02 00:00")
-    found = instant_of(day(given_day), since_midnight)
-    assert wall_clock(found) == datetime.fromisoformat(wall)
-    assert trading_day(found, FUTURES) == day(given_day)
 
 
 @pytest.mark.skipif(not TXF_DAY.is_file(), reason="../shared/data/txf_l5 is absent")

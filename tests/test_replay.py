@@ -25,6 +25,7 @@ from test_record_universe import put, record, universe_of
 from rust_indicators import LogWriter
 from shijim_live.broker.recorded import NothingToReplay, Window, segment_runs, stamps
 from shijim_live.broker.replay import ReplayFeed, merged
+from shijim_live.calendar import Market, instant_of, trading_day
 from shijim_live.events import ABSENT_I64, RECORD_BYTES, Event, Kind, Status, decode_all, encode_with_sides
 from shijim_live.record import wal
 from shijim_live.store.archived import archived_runs
@@ -125,6 +126,26 @@ def test_a_replay_at_a_pace_takes_the_time_it_should(two_shards: Path) -> None:
     spanned = (stamps(pieces[-1])[0] - stamps(pieces[0])[0]) / SECOND_NS / 600
     assert 0.5 < spanned <= 1
     assert spanned <= time.monotonic() - begin < spanned + 2
+
+
+@pytest.mark.parametrize(
+    ("given_day", "clock", "wall"),
+    [
+        ("2026-04-09", "09:00", "2026-04-09 09:00"),
+        ("2026-04-09", "05:30", "2026-04-09 05:30"),
+        ("2026-04-09", "14:49", "2026-04-09 14:49"),
+        ("2026-04-09", "14:50", "2026-04-08 14:50"),
+        ("2026-04-09", "00:00", "2026-04-09 00:00"),
+        ("2026-04-13", "21:00", "2026-04-10 21:00"),  # a Monday: its night is Friday's
+        ("2026-04-13", "05:29", "2026-04-11 05:29"),
+        ("2026-04-13", "08:45", "2026-04-13 08:45"),
+    ],
+)
+def test_a_time_of_a_trading_day_is_in_its_night_or_its_day(given_day: str, clock: str, wall: str) -> None:
+    since_midnight = ns(f"2026-01-02 {clock}:00") - ns("2026-01-02 00:00:00")
+    found = instant_of(date.fromisoformat(given_day), since_midnight)
+    assert found == ns(wall)
+    assert trading_day(found, Market.FUTURES) == date.fromisoformat(given_day)
 
 
 # Two days in one log
