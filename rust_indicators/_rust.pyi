@@ -12,6 +12,7 @@ from typing_extensions import Buffer
 from rust_indicators.reference import *
 
 BACKEND: str
+OPTIMIZED: bool  # a release build: a debug one is many times too slow for a market
 
 _Path: TypeAlias = str | PathLike[str]
 _Group: TypeAlias = tuple[str, int, int, int, int]  # name, next sequence, missed, abandoned, members that live

@@ -344,6 +344,13 @@ def log_slot(received_ns: int) -> str:
     return f"{date.fromordinal(ordinal - (since_midnight < _SLOT_DAY))}-{Session.NIGHT}"
 
 
+def instant_of(day: date, clock_ns: int) -> int:
+    """When in a trading day Taipei's clock shows `clock_ns` since midnight; from 14:50 on that is in its night."""
+    if _SLOT_DAY <= clock_ns < _NIGHT_WINDOW:
+        return _midnight_ns(day) + clock_ns
+    return _midnight_ns(previous_trading_day(day)) + clock_ns + (DAY_NS if clock_ns < _SLOT_DAY else 0)
+
+
 def next_rotation_ns(received_ns: int) -> int:
     """The next instant, strictly later, at which a segment of the log ends: a slot's edge or a quarter of an hour."""
     return received_ns - received_ns % _ROTATION_NS + _ROTATION_NS

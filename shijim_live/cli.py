@@ -8,17 +8,21 @@ from pathlib import Path
 
 import orjson
 
-from shijim_live.cli_record import add_record, add_shard, positive, shard_settings
+from shijim_live.cli_record import add_record, add_shard, positive, read_settings, shard_settings
 from shijim_live.command_line import Parser, add_verb, command, run_verb
 from shijim_live.record import show, statistics, wal
 from shijim_live.record.choice import KINDS, Choice, moment, sequences
 from shijim_live.record.recorder import is_recording, recording_in
 from shijim_live.record.space import RecordError
+from shijim_live.watch.doctor import BROKER, examine
+from shijim_live.watch.finding import describe as describe_findings
+from shijim_live.watch.finding import exit_code
 from shijim_live.watch.status import describe, status
 
 EXIT_CODES = (
     "0 done · 1 torn tail (verify) · 2 bad option, or corrupt (verify, cat) · 3 unreadable (verify, stats) · "
-    "4 failed · 5 the recorder waits for space (status)"
+    "4 failed · 5 the recorder waits for space (status)\n"
+    "  of doctor: 0 all well · 1 warnings · 2 something must be put right"
 )
 EXIT_WAITING = 5
 
@@ -67,6 +71,13 @@ def parser() -> Parser:
     shown = add_verb(verbs, "status", run_status, "what the recorder is doing, and what is in the log")
     add_shard(shown)
     shown.add_argument("--json", action="store_true", help="for a script")
+
+    examined = add_verb(
+        verbs, "doctor", run_doctor, "look at this machine before a day is trusted to it, and say how to put it right"
+    )
+    add_shard(examined)
+    examined.add_argument("--broker", choices=("simulated", BROKER), help="what is meant to be recorded (default: any)")
+    examined.add_argument("--json", action="store_true", help="for a script")
     return top
 
 
@@ -145,3 +156,14 @@ def run_status(arguments: argparse.Namespace) -> int:
     found = status(settings.raw_dir, settings.shard_id)
     print(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode() if arguments.json else describe(found))
     return EXIT_WAITING if found.waiting_for_space else 0
+
+
+def run_doctor(arguments: argparse.Namespace) -> int:
+    """Says what it found; the worst is the exit code."""
+    findings = examine(lambda: read_settings(arguments), Path.cwd(), arguments.broker)
+    code = exit_code(findings)
+    if arguments.json:
+        print(orjson.dumps({"exit_code": code, "findings": findings}, option=orjson.OPT_INDENT_2).decode())
+    else:
+        print(describe_findings(findings))
+    return code

@@ -20,9 +20,9 @@ from shijim_live.broker.replay import ReplayFeed
 from shijim_live.broker.shioaji import quote_classes
 from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig
 from shijim_live.calendar import SECOND_NS, require_trading_day, wall_clock
+from shijim_live.cli_replay import add_replay, refuse_replay_options, replay_of
 from shijim_live.command_line import Parser, Verbs, add_place, add_verb, day
 from shijim_live.events import BrokerClass, RingState
-from shijim_live.record import wal
 from shijim_live.record.recorder import Recording, RecordPlan, Sink, record
 from shijim_live.record.space import FREE_BYTES_MIN, FREE_BYTES_WARN, MIB, RecordError
 from shijim_live.settings import Settings, SettingsError
@@ -46,14 +46,14 @@ def add_record(verbs: Verbs) -> None:
     verb = add_verb(verbs, "record", run_record, "record a feed until it ends, or Ctrl-C")
     verb.add_argument("--broker", choices=("simulated", "replay"), required=True, help="where events come from")
     add_shard(verb)
-    verb.add_argument("--day", type=day, help="simulated: the trading day, YYYY-MM-DD")
+    verb.add_argument("--day", type=day, help="the trading day, YYYY-MM-DD; of a replay what is recorded, if one day")
     verb.add_argument("--seed", type=int, default=1, help="simulated: same seed, same day (default 1)")
     verb.add_argument("--events", type=positive, help="simulated: about how many events (default 300000)")
     away = f"simulated: how long a restarted recorder was away (default {DEFAULT_OUTAGE_SECONDS})"
     verb.add_argument(
         "--restart-outage", type=_seconds, default=str(DEFAULT_OUTAGE_SECONDS), metavar="SECONDS", help=away
     )
-    verb.add_argument("--from", dest="source", type=Path, metavar="PATH", help="replay: a wal folder or segment")
+    add_replay(verb)
     verb.add_argument("--speed", type=_speed, default="max", help="multiple of real time, or max (default)")
     which = "the codes to record: a universe file, or none for all (default: universe/<day>.json where there is one)"
     verb.add_argument("--universe", metavar="PATH|none", help=which)
@@ -118,17 +118,22 @@ def _speed(text: str) -> float | None:
 
 def shard_settings(arguments: argparse.Namespace) -> Settings:
     """The settings of the shard the options mean; what they note goes to stderr."""
+    settings = read_settings(arguments)
+    calendar.follow(settings.calendar_overrides)
+    for note in settings.notes:
+        print(f"shijim-live: {note}", file=sys.stderr)
+    return settings
+
+
+def read_settings(arguments: argparse.Namespace) -> Settings:
+    """The settings of the shard the options mean. SettingsError."""
     flags = {"data_dir": arguments.data_dir, "metrics_port": getattr(arguments, "metrics_port", None)}
     if arguments.shard is not None:
         shard, slash, total = arguments.shard.partition("/")
         if not (slash and shard.isdecimal() and total.isdecimal()):
             raise SettingsError([f"--shard {arguments.shard}: write I/N with shards counted from 0, like 0/1"])
         flags |= {"shard_id": shard, "total_shards": total}
-    settings = Settings.from_environment(arguments.profile, **flags)
-    calendar.follow(settings.calendar_overrides)
-    for note in settings.notes:
-        print(f"shijim-live: {note}", file=sys.stderr)
-    return settings
+    return Settings.from_environment(arguments.profile, **flags)
 
 
 class _SimulatedFeed:
@@ -151,14 +156,7 @@ class _ReplayedFeed:
         self.replay.run(sink.records, stop)
 
     def codes(self) -> frozenset[str] | None:
-        """None where a segment is not sealed and nobody has counted."""
-        found: set[str] = set()
-        for path in self.replay.paths:
-            codes = (wal.footer(path) or {}).get("codes")
-            if not isinstance(codes, dict):
-                return None
-            found |= codes.keys()
-        return frozenset(found)
+        return self.replay.codes()
 
 
 def run_record(arguments: argparse.Namespace) -> int:
@@ -194,7 +192,9 @@ def run_record(arguments: argparse.Namespace) -> int:
 
 def _universe(arguments: argparse.Namespace, settings: Settings) -> Universe | None:
     """The universe asked for, else the one of the day, where there is one. None: every code is recorded."""
-    if arguments.universe == "none":
+    if arguments.symbol is not None and arguments.universe not in (None, "none"):
+        raise SettingsError(["--symbol and --universe: give one of them"])
+    if arguments.universe == "none" or arguments.symbol is not None:
         return None
     if arguments.universe is not None:
         universe = read_universe_file(Path(arguments.universe))
@@ -216,6 +216,8 @@ def _universe(arguments: argparse.Namespace, settings: Settings) -> Universe | N
 def _chosen_codes(plan: RecordPlan, settings: Settings, universe: Universe | None) -> str:
     """What is recorded, for a person."""
     shard = f"shard {plan.shard} of {settings.total_shards}"
+    if universe is None and plan.codes is not None:
+        return f"{', '.join(plan.codes)}, {shard}"
     if universe is None or plan.codes is None:
         return f"every code of the feed, {shard}: no universe"
     return f"{len(plan.codes)} of the {len(universe.chosen)} codes of the universe of {universe.day}, {shard}"
@@ -246,6 +248,7 @@ def _classes() -> tuple[tuple[type, BrokerClass], ...]:
 def _simulated(
     arguments: argparse.Namespace, settings: Settings, universe: Universe | None
 ) -> tuple[RecordPlan, _SimulatedFeed]:
+    refuse_replay_options(arguments)
     if arguments.day is None:
         raise SettingsError(["--day is missing: the simulated exchange needs a trading day, like --day 2026-04-09"])
     require_trading_day(arguments.day)
@@ -275,18 +278,13 @@ def _simulated(
 def _replayed(
     arguments: argparse.Namespace, settings: Settings, universe: Universe | None
 ) -> tuple[RecordPlan, _ReplayedFeed]:
-    if arguments.source is None:
-        raise SettingsError(["--from is missing: a replay needs a recorded log, like --from data/wal"])
-    replay = ReplayFeed(arguments.source, arguments.speed)
-    inside = settings.wal_dir.resolve()
-    if any(path.resolve().is_relative_to(inside) for path in replay.paths):
-        raise SettingsError([f"--from {arguments.source} is in the log to be written: give another --data-dir"])
+    replay = replay_of(arguments, settings)
     plan = RecordPlan(
         raw_dir=settings.raw_dir,
         shard=settings.shard_id,
         source="replay",
         clock="real",
-        config={"replay": [path.name for path in replay.paths]},
+        config=replay.described,
         classes=_classes(),
         ring_slots=settings.ring_slots,
         durability=arguments.durability,
@@ -295,9 +293,19 @@ def _replayed(
         without_space=_without_space(arguments),
         now_ns=time.time_ns,
         run_id=lambda _: os.urandom(8).hex(),
-        universe=universe.codes_by_shard() if universe else (),
+        universe=_asked_codes(arguments, settings, universe),
+        note=replay.note,
     )
-    return plan, _ReplayedFeed(replay)
+    return plan, _ReplayedFeed(replay.feed)
+
+
+def _asked_codes(
+    arguments: argparse.Namespace, settings: Settings, universe: Universe | None
+) -> tuple[tuple[str, ...], ...]:
+    """Codes by shard; those of --symbol are every shard's, for whoever gives them says what this recorder records."""
+    if arguments.symbol is not None:
+        return (tuple(sorted(set(arguments.symbol))),) * settings.total_shards
+    return universe.codes_by_shard() if universe else ()
 
 
 def _without_space(arguments: argparse.Namespace) -> str:

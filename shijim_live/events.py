@@ -433,7 +433,7 @@ def to_broker_dict(event: Trade | Book) -> dict[str, object]:
     return fields
 
 
-def _broker_value(field: str, value: int, oversize: dict[str, str]) -> int | Decimal:
+def _broker_value(field: str, value: int, oversize: dict[str, str]) -> int | Decimal | None:
     if field in oversize:
         text = oversize[field]
         return Decimal(text) if "_e6" in field else int(text)
@@ -441,4 +441,6 @@ def _broker_value(field: str, value: int, oversize: dict[str, str]) -> int | Dec
         return value
     if value == EMPTY_PRICE_E6 and "[" in field:
         return Decimal(0)
+    if value == ABSENT_I64:
+        return None  # an optional price whose text was none: the odd-lot close, the fixed-price amount
     return Decimal(value).scaleb(-6)

@@ -12,6 +12,7 @@ from typing import Final
 import orjson
 
 from shijim_live.broker.history import HistoryUnavailable, Metered, Quota
+from shijim_live.broker.quota import QUOTA_FILE
 from shijim_live.broker.simulated import SimulationConfig, sessions_of
 from shijim_live.broker.simulated_history import DAILY_QUOTES_AFTER_NS, Defect, SimulatedHistory
 from shijim_live.calendar import Market, require_trading_day, session_bounds
@@ -19,7 +20,6 @@ from shijim_live.record import wal
 
 SIMULATED: Final = "simulated"
 SEED: Final = 1  # of the simulated exchange where nothing was recorded; that of `shijim-live record`
-QUOTA_FILE: Final = "quota.json"
 
 
 def history_for(

@@ -5,22 +5,19 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wire import pack, stamp
+from wire import pack
+from wire_quotes import CLASSES, SPECS, objects
 
 from rust_indicators import Publisher
-from shijim_live.broker.shioaji import quote_classes
 from shijim_live.events import (
     ABSENT_I64,
     EMPTY_PRICE_E6,
     Book,
-    BrokerClass,
     Flag,
     Kind,
     Lane,
@@ -30,15 +27,6 @@ from shijim_live.events import (
     to_broker_dict,
 )
 from shijim_live.record import wal
-from shijim_live.record.recorder import class_spec
-
-CLASSES = quote_classes(Path(tempfile.gettempdir()) / "shijim-test-sdk")
-SPECS = [
-    class_spec(CLASSES.tick_stk, BrokerClass.TICK_STK_V1),
-    class_spec(CLASSES.tick_fop, BrokerClass.TICK_FOP_V1),
-    class_spec(CLASSES.bidask_stk, BrokerClass.BIDASK_STK_V1),
-    class_spec(CLASSES.bidask_fop, BrokerClass.BIDASK_FOP_V1),
-]
 
 
 class Log:
@@ -69,57 +57,6 @@ class Log:
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[Log]:
     yield Log(tmp_path)
-
-
-# Any price the wire can carry: up to 18 digits before the point and 9 behind it, also more than fixed point holds.
-prices = st.decimals(min_value=-(10**18), max_value=10**18, allow_nan=False, places=6) | st.decimals(
-    min_value=-(10**12), max_value=10**12, allow_nan=False, places=9
-)
-counts = st.integers(0, 2**64 - 1) | st.integers(0, 2**32 + 1) | st.integers(0, 1000)
-changes = st.integers(-(2**63), 2**63 - 1) | st.integers(-(2**31) - 1, 2**31) | st.integers(-50, 50)
-kinds = st.integers(0, 2**32 - 1) | st.integers(0, 5)
-# 2000 is what the SDK answers when it cannot read a date.
-walls = st.datetimes(datetime(2001, 1, 1), datetime(2099, 12, 31))  # noqa: DTZ001 - the broker's stamps are naive
-codes = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/", min_size=1, max_size=16)
-
-
-def text(price: Decimal) -> str:
-    return format(price, "f")
-
-
-def five(values: st.SearchStrategy[object]) -> st.SearchStrategy[list[object]]:
-    return st.lists(values, min_size=5, max_size=5)
-
-
-texts = prices.map(text)
-
-
-@st.composite
-def objects(draw: st.DrawFn) -> object:
-    """An object of one of the four quote classes, decoded by the SDK from bytes with any values in it."""
-    which = draw(st.integers(0, 3))
-    head = [draw(codes), *stamp(draw(walls))]
-
-    def p() -> str:
-        return draw(texts)
-
-    def u() -> int:
-        return draw(counts)
-
-    flag = draw(st.booleans())
-    if which == 0:
-        pct_chg = draw(st.integers(-9999, 9999))
-        wire = [*head, *(p() for _ in range(7)), u(), u(), draw(kinds), draw(kinds), p(), pct_chg,
-                *(u() for _ in range(5)), *(p() for _ in range(4)), u(), p(), draw(st.booleans()), flag]  # fmt: skip
-        return CLASSES.tick_stk.from_msgpack(pack(wire))
-    if which == 1:
-        wire = [*head, p(), p(), u(), u(), *(p() for _ in range(6)), u(), u(), draw(kinds), draw(kinds), p(), p(), flag]
-        return CLASSES.tick_fop.from_msgpack(pack(wire))
-    book = [draw(five(texts)), draw(five(counts)), draw(five(changes))] * 2
-    if which == 2:
-        return CLASSES.bidask_stk.from_msgpack(pack([*head, *book, draw(st.booleans()), flag]))
-    wire = [*head, u(), u(), *book, p(), p(), u(), u(), p(), flag]
-    return CLASSES.bidask_fop.from_msgpack(pack(wire))
 
 
 def attributes(quote: object) -> dict[str, object]:

@@ -92,6 +92,7 @@ def test_the_wheel_holds_the_three_packages_and_what_they_need_at_run_time(names
         assert PurePosixPath(package, "__init__.py") in names
         assert PurePosixPath(package, "py.typed") in names
     assert PurePosixPath("shijim_live/calendar_overrides.toml") in names
+    assert PurePosixPath("shijim_live/broker/sdk_surface.txt") in names
     assert PurePosixPath("rust_indicators/_rust.pyi") in names
     assert len([name for name in names if name.match("rust_indicators/_rust*.so")]) == 1
     python = {PurePosixPath(path.relative_to(ROOT)) for top in tops for path in (ROOT / top).rglob("*.py")}

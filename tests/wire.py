@@ -6,11 +6,18 @@ import struct
 from collections.abc import Sequence
 from datetime import datetime
 
-Wire = str | int | bool | Sequence["Wire"]
+
+class Raw(bytes):
+    """Bytes that are put into a message as they are: what no encoder would write."""
+
+
+Wire = str | int | bool | Raw | Sequence["Wire"]
 
 
 def pack(value: Wire) -> bytes:
     """Shortest encoding of each value: the SDK refuses wider ones."""
+    if isinstance(value, Raw):
+        return bytes(value)
     if isinstance(value, bool):
         return b"\xc3" if value else b"\xc2"
     if isinstance(value, int):

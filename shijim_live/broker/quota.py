@@ -47,6 +47,7 @@ RESERVED_BYTES: Final = {
     "daily_quotes": 400_000,
 }
 QUOTA_VERSION: Final = 1
+QUOTA_FILE: Final = "quota.json"  # in Settings.market_dir
 
 
 class QuotaExhausted(RuntimeError):

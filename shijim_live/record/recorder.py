@@ -78,6 +78,7 @@ class RecordPlan:
     # outage stands around it), `hand_back` where the feed has no clock and can deliver it again.
     without_space: str = "lose"
     commit_interval_ms: int = 0
+    note: str = ""  # what else the first event says: which part of a recording is replayed
 
     @property
     def wal_dir(self) -> Path:
@@ -217,7 +218,7 @@ def record(
             publisher.publish_status(
                 Kind.OUTAGE, start_ns, begin_ns=resumed_after_ns, end_ns=start_ns, text="recorder was not running"
             )
-        publisher.publish_status(Kind.START, start_ns, text=f"shijim {__version__} {plan.source}")
+        publisher.publish_status(Kind.START, start_ns, text=f"shijim {__version__} {plan.source}{plan.note}")
         resume_ns = start_ns if resumed_after_ns is not None else None
         try:
             give_up = stop if plan.without_space == "hand_back" else None

@@ -31,6 +31,7 @@ mod windows;
 #[pymodule]
 fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BACKEND", "rust")?;
+    module.add("OPTIMIZED", !cfg!(debug_assertions))?;
     module.add_class::<publisher::Publisher>()?;
     columns::register(module)?;
     continuity::register(module)?;

@@ -2,6 +2,7 @@
 //! Not durable itself: `durable_sequence` is the acknowledgement.
 //!
 //! Which attribute goes to which bytes is given by `shijim_live.events` when the publisher is made: one table, one home.
+use std::mem::offset_of;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,6 +28,9 @@ use crate::wal::{Durability, WalConfig, WalThread};
 const QUARANTINE_BYTES_MAX: usize = 8192;
 /// Decoded records are numbered, judged and copied to the ring while they are in the first-level cache.
 const BATCH_RECORDS: u64 = 64;
+
+/// A trade without this one is none, and is quarantined.
+const TRADE_PRICE_OFFSET: usize = size_of::<Header>() + offset_of!(TradeBody, price_e6);
 
 /// (attribute, struct character of the record's field, offset in the record, levels)
 type FieldSpec = (String, char, usize, usize);
@@ -266,6 +270,10 @@ impl Publisher {
         for field in &class.fields {
             let value = object.getattr(&field.name)?;
             if field.levels == 1 {
+                // The SDK answers None where the text of an optional price (the odd-lot close) is none: it stays absent.
+                if value.is_none() && field.width == Width::Price && field.offset != TRADE_PRICE_OFFSET {
+                    continue;
+                }
                 put(&mut record, field.width, field.offset, &value, &mut sides)?;
                 continue;
             }
