@@ -10,6 +10,7 @@ GatewayError             what the broker refused; says what to do
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Protocol
@@ -33,6 +34,20 @@ class Topic:
 
     def __str__(self) -> str:
         return f"{self.code}/{self.feed}" + ("/odd" if self.odd_lot else "")
+
+
+_NAMED = re.compile(
+    r"\b(?P<push>TIC|QUO)/v\d+/(?P<market>STK|FOP|ODD|IND)/[^/\s]*/[^/\s]*/(?P<code>[0-9A-Z]+)", re.ASCII
+)
+
+
+def topic_named(text: str) -> Topic | None:
+    """The topic that a text of the broker names, like `TIC/v1/STK/*/TSE/2330`; None where it names none."""
+    named = _NAMED.search(text)
+    if named is None:
+        return None
+    push = Feed.TICK if named["push"] == "TIC" else Feed.QUOTE if named["market"] == "IND" else Feed.BOOK
+    return Topic(named["code"], push, odd_lot=named["market"] == "ODD")
 
 
 class SessionEvent(IntEnum):
