@@ -13,7 +13,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import Protocol
+from typing import Final, Protocol
+
+# What a gateway asks to wait for, at least, before another login. The broker suspends for a minute, and bans who asks
+# again meanwhile; a connection of a process that died is still counted for a while.
+SUSPENDED_NS: Final = 90 * 1_000_000_000
+TOO_MANY_CONNECTIONS_NS: Final = 120 * 1_000_000_000
+NO_ROUTE_NS: Final = 5 * 1_000_000_000
 
 
 class Feed(StrEnum):

@@ -10,8 +10,8 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -68,6 +68,27 @@ class Lease:
         return f"{self.role}: process {self.pid} on {self.host} since {since} Taipei"
 
 
+class HeldLease:
+    """A lease of ours: held as long as its file is open."""
+
+    def __init__(self, lease: Lease, file: IO[bytes]) -> None:
+        self.lease = lease
+        self._file = file
+        file.truncate(0)
+        file.write(orjson.dumps(asdict(lease)))
+        file.flush()
+
+    def close(self) -> None:
+        """Gives it back."""
+        self._file.close()
+
+    def __enter__(self) -> Lease:
+        return self.lease
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 def logins_wait_ns(logins_ns: Sequence[int], now_ns: int, limits: Sequence[tuple[int, int]] = PERSON_LOGINS_MAX) -> int:
     """How long until one more login keeps every (count, window) of `limits`; 0 = now. `logins_ns` ascending."""
     waits = [0]
@@ -96,12 +117,11 @@ class Leases:
         self.now_ns = now_ns
         self.path = folder / "logins.json"
 
-    @contextmanager
-    def lease(self, role: Role) -> Iterator[Lease]:
-        """A connection for as long as the block runs. NoConnectionLeft names who has them."""
+    def take(self, role: Role) -> HeldLease:
+        """A connection until it is closed, or the process ends. NoConnectionLeft names who has them."""
         self.folder.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + LOOK_SECONDS_MAX
-        while (taken := self._take(role)) is None:
+        while (held := self._try(role)) is None:
             if time.monotonic() > deadline:
                 owners = "; ".join(str(lease) for lease in self.leased() if lease.number in PLACES[role])
                 raise NoConnectionLeft(
@@ -109,13 +129,10 @@ class Leases:
                     f"are for it ({owners}). Stop one of these first ({self.folder})"
                 )
             time.sleep(LOOK_SECONDS)
-        lease, file = taken
-        with file:
-            yield lease
-            file.truncate(0)
+        return held
 
-    def _take(self, role: Role) -> tuple[Lease, IO[bytes]] | None:
-        """The first free place of the role, and the file whose lock is the lease."""
+    def _try(self, role: Role) -> HeldLease | None:
+        """The first free place of the role."""
         for number in PLACES[role]:
             file = self._place(number).open("a+b")
             try:
@@ -123,11 +140,7 @@ class Leases:
             except BlockingIOError:
                 file.close()
                 continue
-            lease = Lease(number, role, os.getpid(), socket.gethostname(), self.now_ns())
-            file.truncate(0)
-            file.write(orjson.dumps(asdict(lease)))
-            file.flush()
-            return lease, file
+            return HeldLease(Lease(number, role, os.getpid(), socket.gethostname(), self.now_ns()), file)
         return None
 
     def leased(self) -> list[Lease]:

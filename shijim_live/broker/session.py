@@ -38,7 +38,6 @@ from shijim_live.broker.session_steps import (
     Stop,
     Subscribe,
     TimePassed,
-    TopicChange,
     TopicChanged,
     Unsubscribe,
 )
@@ -51,21 +50,24 @@ from shijim_live.calendar import (
     session_bounds,
     trading_day,
 )
+from shijim_live.events import Subscription
 from shijim_live.instruments import UnknownInstrument, instrument
 
 # What one session may log in; the person's limits, over all of them, are in leases.py.
-LOGINS_MAX: Final = ((3, MINUTE_NS), (6, 15 * MINUTE_NS), (100, DAY_NS))
-# Waits between attempts double from here to there, each with up to half of it on top, so that sessions do not march.
+LOGINS_MAX: Final = ((3, MINUTE_NS), (6, 15 * MINUTE_NS), (150, DAY_NS))
+# Waits between attempts double from here to there, each with up to half of it on top, so that sessions do not march. A
+# day without a route takes some 115 logins: the day's limit is never what keeps us out once there is one again.
 BACKOFF_NS_MIN: Final = 5 * SECOND_NS
-BACKOFF_NS_MAX: Final = 15 * MINUTE_NS
+BACKOFF_NS_MAX: Final = 10 * MINUTE_NS
 SENT_AWAY_NS_MAX: Final = 30 * MINUTE_NS  # what a broker asks for doubles up to here, or is as long as it asks
 STABLE_NS: Final = 5 * MINUTE_NS  # up for this long, a session has got over its failures
 RECONNECT_NS_MAX: Final = 2 * MINUTE_NS  # the SDK reconnects by itself, up to 50 times; then we log in anew
-# No quote at all for this long, with a session open, is worth a line; three times as long is worth a login. What was
-# silent after that login too is left alone twice as long each time: the market may really be.
+# No quote at all for this long, with a session open, is worth a line; three times as long is worth a login. After that
+# one the patience is twice as long each time, until quotes have flowed for a while: the market may really be silent.
 SILENT_NS: Final = MINUTE_NS
 SILENT_PERIODS: Final = 3
 FRUITLESS_MAX: Final = 6
+FLOWING_NS: Final = 30 * MINUTE_NS
 HEARTBEAT_NS: Final = 10 * SECOND_NS  # the watchdog looks this often
 # The token of a login lives 24 hours. No market is open from 05:00 to 08:30 Taipei, and 08:00 is the contracts' hour.
 RELOGIN_FROM_NS: Final = 5 * 60 * MINUTE_NS + 5 * MINUTE_NS
@@ -115,11 +117,12 @@ class Session:
         self.phase = Phase.WAITING
         self.logins_ns: deque[int] = deque(maxlen=max(count for count, _ in LOGINS_MAX))
         self._chance = random.Random(seed)
-        self._fresh_ns = fresh_ns
+        self.fresh_ns = fresh_ns  # the shell raises it when another process of the person renewed the token
         self._relogin_after_ns = self._chance.randrange(RELOGIN_SPREAD_NS)  # within the window
         self._until_ns = now_ns + (self._chance.randrange(jitter_ns) if jitter_ns else 0)
         self._failures = 0  # in a row
-        self._fruitless = 0  # logins in a row that brought no quote
+        self._fruitless = 0  # logins because of silence, until quotes flow again
+        self._flowing_ns = 0  # since when they do
         self._up_ns = now_ns
         self._quote_ns = 0
         self._forced = False
@@ -134,7 +137,7 @@ class Session:
         if self.phase is Phase.STOPPED:
             return []
         if quote_ns > self._quote_ns:
-            self._quote_ns, self._silence_told, self._fruitless = quote_ns, False, 0
+            self._heard(quote_ns)
         if self.phase is Phase.UP and now_ns - self._up_ns >= STABLE_NS:
             self._failures = 0
         return [*self._answer(happened, now_ns), *self._due(now_ns)]
@@ -147,6 +150,13 @@ class Session:
         if self.phase is Phase.UP and (topics_ns := self.topics.next_ns()) is not None:
             moments.append(topics_ns)
         return min(moments)
+
+    def _heard(self, quote_ns: int) -> None:
+        if quote_ns - self._quote_ns >= SILENT_NS:
+            self._flowing_ns = quote_ns
+        elif quote_ns - self._flowing_ns >= FLOWING_NS:
+            self._fruitless = 0
+        self._quote_ns, self._silence_told = quote_ns, False
 
     # What happened
 
@@ -173,7 +183,7 @@ class Session:
 
     def _come_up(self, now_ns: int) -> list[Action]:
         if self._forced:
-            self._fresh_ns = now_ns
+            self.fresh_ns = now_ns
         self.phase, self._up_ns, self._silence_told = Phase.UP, now_ns, False
         self._lost(now_ns)  # a login begins without any
         return [Listen(), Connected("logged in with a fresh token" if self._forced else "logged in")]
@@ -217,12 +227,12 @@ class Session:
             return self._refuse(topic, text, now_ns, full=_FULL in text.lower())
         self.topics.confirmed(topic, now_ns)
         wanted = topic in self.topics.wanted()
-        return [TopicChanged(topic, TopicChange.CONFIRMED if wanted else TopicChange.DROPPED, "")]
+        return [TopicChanged(topic, Subscription.CONFIRMED if wanted else Subscription.DROPPED, "")]
 
     def _refuse(self, topic: Topic, text: str, now_ns: int, *, full: bool) -> list[Action]:
         self._asked.pop(topic, None)
         self.topics.refused(topic, text, now_ns, full)
-        return [TopicChanged(topic, TopicChange.REFUSED, text)]
+        return [TopicChanged(topic, Subscription.REFUSED, text)]
 
     def _all_again(self, text: str, now_ns: int) -> list[Action]:
         """Something was refused, and nobody knows what: subscribing again to what one has does no harm."""
@@ -273,7 +283,7 @@ class Session:
         self.phase = Phase.LOGGING_IN
         self.logins_ns.append(now_ns)
         # A token of this morning lasts until the next; a login that failed may have been given a bad one to reuse.
-        self._forced = self._failures > 0 or self._fresh_ns < _last_morning_ns(now_ns)
+        self._forced = self._failures > 0 or self.fresh_ns < _last_morning_ns(now_ns)
         return [Login(self._forced)]
 
     def _relogin(self, now_ns: int) -> list[Action]:
@@ -281,7 +291,7 @@ class Session:
         morning_ns = _last_morning_ns(now_ns)
         due_ns = morning_ns + self._relogin_after_ns
         last_ns = morning_ns + RELOGIN_UNTIL_NS - RELOGIN_FROM_NS
-        if max(self._fresh_ns, self.logins_ns[-1]) >= morning_ns or not due_ns <= now_ns < last_ns:
+        if self.logins_ns[-1] >= morning_ns or not due_ns <= now_ns < last_ns:
             return []
         if self._open_ns(now_ns) is not None:
             return []

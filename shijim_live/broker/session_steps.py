@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TypeAlias
 
 from shijim_live.broker.gateway import Topic
+from shijim_live.events import Subscription
 
 # What happens
 
@@ -112,20 +112,12 @@ class Disconnected:
     since_ns: int
 
 
-class TopicChange(StrEnum):
-    """What became of a topic."""
-
-    CONFIRMED = "confirmed"
-    REFUSED = "refused"
-    DROPPED = "dropped"
-
-
 @dataclass(frozen=True, slots=True)
 class TopicChanged:
     """Write down: what the broker said of a topic."""
 
     topic: Topic
-    change: TopicChange
+    said: Subscription
     text: str
 
 
