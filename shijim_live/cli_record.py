@@ -10,18 +10,20 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 from rust_indicators import Publisher
 from shijim_live import calendar
+from shijim_live.broker.live import LiveFeed
 from shijim_live.broker.replay import ReplayFeed
-from shijim_live.broker.shioaji import quote_classes
 from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig
 from shijim_live.calendar import SECOND_NS, require_trading_day, wall_clock
+from shijim_live.cli_live import recorded_classes, session_feed, shioaji_feed
 from shijim_live.command_line import Parser, Verbs, add_place, add_verb, day
-from shijim_live.events import BrokerClass, RingState
+from shijim_live.events import RingState
 from shijim_live.record import wal
 from shijim_live.record.recorder import Recording, RecordPlan, Sink, record
 from shijim_live.record.space import FREE_BYTES_MIN, FREE_BYTES_WARN, MIB, RecordError
@@ -38,11 +40,15 @@ OUTAGE_SECONDS_MAX = 86_400  # a simulated recorder is away within its day
 def add_record(verbs: Verbs) -> None:
     """The verb and its options."""
     verb = add_verb(verbs, "record", run_record, "record a feed until it ends, or Ctrl-C")
-    verb.add_argument("--broker", choices=("simulated", "replay"), required=True, help="where events come from")
+    verb.add_argument("--broker", choices=tuple(_FEEDS), required=True, help="where events come from")
     add_shard(verb)
     verb.add_argument("--day", type=day, help="simulated: the trading day, YYYY-MM-DD")
     verb.add_argument("--seed", type=int, default=1, help="simulated: same seed, same day (default 1)")
     verb.add_argument("--events", type=positive, help="simulated: about how many events (default 300000)")
+    through = "simulated: through a session like the broker's, in which everything goes wrong once"
+    verb.add_argument("--session", action="store_true", help=through)
+    jitter = "random wait before the first login, at most (SHIJIM_STARTUP_JITTER_SEC)"
+    verb.add_argument("--startup-jitter-seconds", metavar="SECONDS", help=jitter)
     away = f"simulated: how long a restarted recorder was away (default {DEFAULT_OUTAGE_SECONDS})"
     verb.add_argument(
         "--restart-outage", type=_seconds, default=str(DEFAULT_OUTAGE_SECONDS), metavar="SECONDS", help=away
@@ -90,7 +96,11 @@ def _speed(text: str) -> float | None:
 
 def shard_settings(arguments: argparse.Namespace) -> Settings:
     """The settings of the shard the options mean; what they note goes to stderr."""
-    flags = {"data_dir": arguments.data_dir, "metrics_port": getattr(arguments, "metrics_port", None)}
+    flags = {
+        "data_dir": arguments.data_dir,
+        "metrics_port": getattr(arguments, "metrics_port", None),
+        "startup_jitter_ms": getattr(arguments, "startup_jitter_seconds", None),
+    }
     if arguments.shard is not None:
         shard, slash, total = arguments.shard.partition("/")
         if not (slash and shard.isdecimal() and total.isdecimal()):
@@ -137,14 +147,14 @@ def run_record(arguments: argparse.Namespace) -> int:
     """Records until the feed ends or somebody stops it."""
     settings = shard_settings(arguments)
     universe = _universe(arguments, settings)
-    plan, feed = (_simulated if arguments.broker == "simulated" else _replayed)(arguments, settings, universe)
+    plan, feed = _FEEDS[arguments.broker](arguments, settings, universe)
     plan = replace(plan, delivered=feed.codes() or frozenset())
     chosen = _chosen_codes(plan, settings, universe)
     unknown = _unknown_codes(plan, feed)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    watch = _Watch(settings, stop, quiet=arguments.quiet, paced=arguments.speed is not None)
+    watch = _Watch(settings, stop, quiet=arguments.quiet, paced=_paced(arguments))
 
     def started(publisher: Publisher) -> None:
         if not arguments.quiet:
@@ -168,8 +178,8 @@ def _universe(arguments: argparse.Namespace, settings: Settings) -> Universe | N
         return None
     if arguments.universe is not None:
         universe = read_universe_file(Path(arguments.universe))
-    elif arguments.day is not None and universe_path(settings.universe_dir, arguments.day).exists():
-        universe = read_universe(settings.universe_dir, arguments.day)
+    elif (wanted := _day(arguments)) is not None and universe_path(settings.universe_dir, wanted).exists():
+        universe = read_universe(settings.universe_dir, wanted)
     else:
         return None
     if universe.shards != settings.total_shards:
@@ -183,6 +193,14 @@ def _universe(arguments: argparse.Namespace, settings: Settings) -> Universe | N
     return universe
 
 
+def _day(arguments: argparse.Namespace) -> date | None:
+    """The trading day that is recorded; None for a replay, which may hold several."""
+    if arguments.broker == "shioaji":
+        return calendar.trading_day(time.time_ns(), calendar.Market.FUTURES)
+    day: date | None = arguments.day
+    return day
+
+
 def _chosen_codes(plan: RecordPlan, settings: Settings, universe: Universe | None) -> str:
     """What is recorded, for a person."""
     shard = f"shard {plan.shard} of {settings.total_shards}"
@@ -191,7 +209,7 @@ def _chosen_codes(plan: RecordPlan, settings: Settings, universe: Universe | Non
     return f"{len(plan.codes)} of the {len(universe.chosen)} codes of the universe of {universe.day}, {shard}"
 
 
-def _unknown_codes(plan: RecordPlan, feed: _SimulatedFeed | _ReplayedFeed) -> list[str]:
+def _unknown_codes(plan: RecordPlan, feed: _AnyFeed) -> list[str]:
     """Codes of the universe that will not come. RecordError where none of this shard's will."""
     if plan.codes is None or (delivered := feed.codes()) is None:
         return []
@@ -203,19 +221,9 @@ def _unknown_codes(plan: RecordPlan, feed: _SimulatedFeed | _ReplayedFeed) -> li
     return sorted({code for codes in plan.universe for code in codes} - delivered)
 
 
-def _classes() -> tuple[tuple[type, BrokerClass], ...]:
-    classes = quote_classes()
-    return (
-        (classes.tick_stk, BrokerClass.TICK_STK_V1),
-        (classes.tick_fop, BrokerClass.TICK_FOP_V1),
-        (classes.bidask_stk, BrokerClass.BIDASK_STK_V1),
-        (classes.bidask_fop, BrokerClass.BIDASK_FOP_V1),
-    )
-
-
 def _simulated(
     arguments: argparse.Namespace, settings: Settings, universe: Universe | None
-) -> tuple[RecordPlan, _SimulatedFeed]:
+) -> tuple[RecordPlan, _SimulatedFeed | LiveFeed]:
     if arguments.day is None:
         raise SettingsError(["--day is missing: the simulated exchange needs a trading day, like --day 2026-04-09"])
     require_trading_day(arguments.day)
@@ -229,7 +237,7 @@ def _simulated(
         source="simulated",
         clock="simulated",
         config={"day": arguments.day, "seed": arguments.seed, "events": simulation.target_events},
-        classes=_classes(),
+        classes=recorded_classes(),
         ring_slots=settings.ring_slots,
         durability=arguments.durability,
         outage_ns=arguments.restart_outage * SECOND_NS,
@@ -238,6 +246,8 @@ def _simulated(
         run_id=_run_id_of,
         universe=universe.codes_by_shard() if universe else (),
     )
+    if arguments.session:
+        return session_feed(plan, exchange, settings, plan.codes or exchange.codes)
     return plan, _SimulatedFeed(exchange)
 
 
@@ -256,7 +266,7 @@ def _replayed(
         source="replay",
         clock="real",
         config={"replay": [path.name for path in replay.paths]},
-        classes=_classes(),
+        classes=recorded_classes(),
         ring_slots=settings.ring_slots,
         durability=arguments.durability,
         outage_ns=0,
@@ -266,6 +276,19 @@ def _replayed(
         universe=universe.codes_by_shard() if universe else (),
     )
     return plan, _ReplayedFeed(replay)
+
+
+_AnyFeed = _SimulatedFeed | _ReplayedFeed | LiveFeed
+_FEEDS: dict[str, Callable[[argparse.Namespace, Settings, Universe | None], tuple[RecordPlan, _AnyFeed]]] = {
+    "simulated": _simulated,
+    "replay": _replayed,
+    "shioaji": shioaji_feed,
+}
+
+
+def _paced(arguments: argparse.Namespace) -> bool:
+    """Whether events come at a pace of their own, whatever we do."""
+    return arguments.broker == "shioaji" or arguments.speed is not None
 
 
 def _without_space(arguments: argparse.Namespace) -> str:

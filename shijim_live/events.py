@@ -92,14 +92,6 @@ class Flag(IntFlag):
     TOTAL_INFERRED = 256
 
 
-class Subscription(IntEnum):
-    """Value of a SUBSCRIPTION event: what the broker said of a topic."""
-
-    REFUSED = 0
-    CONFIRMED = 1
-    DROPPED = 2
-
-
 class RingState(IntEnum):
     """What the writer of a ring is doing; not in any record."""
 

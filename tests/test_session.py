@@ -1,4 +1,4 @@
-"""The session's state machine: logs in within the limits, comes back to what is wanted, and says why where it cannot."""
+"""The session's state machine: keeps the login limits, comes back to what is wanted, and says why where it cannot."""
 
 from __future__ import annotations
 
@@ -51,12 +51,10 @@ MIDNIGHT_OF_SUNDAY = at("2026-04-12 00:00")
 class World:
     """A broker that does what it is told to, and the time: the shell around the machine, without a connection."""
 
-    def __init__(
-        self, now_ns: int, wanted: frozenset[Topic] = WANTED, *, seed: int = 1, fresh_ns: int = 0, jitter_ns: int = 0
-    ) -> None:
+    def __init__(self, now_ns: int, wanted: frozenset[Topic] = WANTED, *, seed: int = 1, jitter_ns: int = 0) -> None:
         self.now_ns = now_ns
         self.ledger = PlainLedger(wanted)
-        self.session = Session(self.ledger, now_ns=now_ns, seed=seed, fresh_ns=fresh_ns, jitter_ns=jitter_ns)
+        self.session = Session(self.ledger, now_ns=now_ns, seed=seed, jitter_ns=jitter_ns)
         self.logins_ns: list[int] = []
         self.done: list[tuple[int, Action]] = []
         self.quote_ns = 0
@@ -252,13 +250,13 @@ def test_silence_in_an_open_session_is_told_and_then_ends_in_a_login() -> None:
 
 
 def test_a_market_that_stays_silent_costs_a_handful_of_logins_not_one_every_three_minutes() -> None:
-    world = World(at("2026-04-09 15:00"), fresh_ns=at("2026-04-09 05:30"))
+    world = World(at("2026-04-09 15:00"))
     world.run_for(14 * 3_600 * SECOND_NS)
     assert 3 <= len(world.logins_ns) <= 10
 
 
 def test_a_market_with_a_quote_every_four_minutes_is_not_logged_in_for_again_and_again() -> None:
-    world = World(at("2026-04-09 15:00"), fresh_ns=at("2026-04-09 05:30"))
+    world = World(at("2026-04-09 15:00"))
     for _ in range(12 * 15):
         world.run_for(4 * MINUTE_NS)
         world.quote_ns = world.now_ns
@@ -266,7 +264,7 @@ def test_a_market_with_a_quote_every_four_minutes_is_not_logged_in_for_again_and
 
 
 def test_patience_is_short_again_once_quotes_have_flowed_for_a_while() -> None:
-    world = World(at("2026-04-09 15:00"), fresh_ns=at("2026-04-09 05:30"))
+    world = World(at("2026-04-09 15:00"))
     world.run_for(5 * MINUTE_NS)
     assert len(world.logins_ns) == 2
     world.market = True
@@ -283,44 +281,46 @@ def test_patience_is_short_again_once_quotes_have_flowed_for_a_while() -> None:
 def test_silence_before_the_open_behind_the_close_and_on_closed_days_is_nothing(start: str, hours: float) -> None:
     # A watchdog that did not know the hours made 33 logins in a quarter of an hour before an open.
     futures = frozenset({Topic("TXFD6", Feed.TICK)})
-    world = World(at(start), futures, fresh_ns=at(start))
+    world = World(at(start), futures)
     world.run_for(int(hours * 3_600) * SECOND_NS)
     assert [action for action in world.kinds(Disconnected) if "no quote" in action.text] == []  # type: ignore[attr-defined]
     assert len(world.logins_ns) <= 1 + hours // 24 + 1
 
 
 def test_the_watchdog_knows_which_market_is_subscribed_to() -> None:
-    stocks = World(at("2026-04-09 15:05"), frozenset({Topic("2330", Feed.TICK)}), fresh_ns=at("2026-04-09 05:30"))
+    stocks = World(at("2026-04-09 15:05"), frozenset({Topic("2330", Feed.TICK)}))
     stocks.run_for(3_600 * SECOND_NS)
     assert len(stocks.logins_ns) == 1
-    futures = World(at("2026-04-09 15:05"), frozenset({Topic("TXFD6", Feed.TICK)}), fresh_ns=at("2026-04-09 05:30"))
+    futures = World(at("2026-04-09 15:05"), frozenset({Topic("TXFD6", Feed.TICK)}))
     futures.run_for(3_600 * SECOND_NS)
     assert len(futures.logins_ns) > 1
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_once_a_day_the_token_is_renewed_between_five_and_eight_while_nothing_is_open(seed: int) -> None:
-    world = World(at("2026-04-08 20:00"), seed=seed, fresh_ns=at("2026-04-08 05:30"))
+    world = World(at("2026-04-08 20:00"), seed=seed)
     world.market = True
     world.run_for(4 * 24 * 3_600 * SECOND_NS)
-    assert world.kinds(Login)[0] == Login(force_refresh=False), "the token of this morning is reused"
     renewed = world.logins_ns[1:]
     assert len(renewed) == 4
-    assert world.kinds(Login)[1:] == [Login(force_refresh=True)] * 4
+    assert world.kinds(Login) == [Login(force_refresh=True)] * 5
     for login_ns in renewed:
         assert open_since_ns(login_ns, Market.FUTURES) is None
         assert 5 <= (login_ns // (3_600 * SECOND_NS) + 8) % 24 < 8
 
 
-def test_an_old_token_and_a_failed_login_ask_for_a_fresh_one() -> None:
-    old = World(NOON, fresh_ns=at("2026-04-08 05:30"))
-    old.tell(TimePassed())
-    assert old.kinds(Login) == [Login(force_refresh=True)]
-    failing = World(NOON, fresh_ns=at("2026-04-09 05:30"))
-    failing.answer = lambda _: NotNow("no route", 0)
-    failing.tell(TimePassed())
-    failing.run_for(20 * SECOND_NS)
-    assert failing.kinds(Login)[:2] == [Login(force_refresh=False), Login(force_refresh=True)]
+def test_a_token_of_ours_is_reused_until_the_morning_unless_a_login_with_it_failed() -> None:
+    world = World(NOON)
+    world.tell(TimePassed())
+    world.market = True
+    world.tell(Said(0, SessionEvent.CONNECT_FAILED, "", "gone"))
+    world.run_for(20 * SECOND_NS)
+    assert world.kinds(Login) == [Login(force_refresh=True), Login(force_refresh=False)]
+    world.answer = lambda login: LoggedIn() if login.force_refresh else NotNow("Token is expired", 0)
+    world.tell(Said(0, SessionEvent.CONNECT_FAILED, "", "gone"))
+    world.run_for(5 * MINUTE_NS)
+    assert world.kinds(Login)[2:] == [Login(force_refresh=False), Login(force_refresh=True)]
+    assert world.session.phase is Phase.UP
 
 
 def test_an_unknown_event_is_told_once_in_a_while_and_survived() -> None:

@@ -1,4 +1,4 @@
-"""A session on the simulated exchange: days with lost, stalled and refused connections are recorded with their holes."""
+"""A session on the simulated exchange: days with lost, stalled and refused connections, recorded with their holes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from plain_ledger import PlainLedger
 
+from shijim_live.broker.connection import Subscription
 from shijim_live.broker.gateway import Feed, GatewayError, LoginLater, LoginRefused, Topic, TopicRefused, topic_named
 from shijim_live.broker.live import LiveFeed
 from shijim_live.broker.session import Session
@@ -26,7 +27,7 @@ from shijim_live.broker.simulated_gateway import (
 )
 from shijim_live.calendar import MINUTE_NS, SECOND_NS, Market
 from shijim_live.calendar import Session as Hours
-from shijim_live.events import Book, BrokerClass, Kind, Status, Subscription, Trade, decode_chunks
+from shijim_live.events import Book, BrokerClass, Kind, Status, Trade, decode_chunks
 from shijim_live.record import wal
 from shijim_live.record.recorder import Recording, RecordPlan, record
 

@@ -106,7 +106,6 @@ class _Logins:
 
     logins_ns: list[int] = field(default_factory=list)  # as far back as a window reaches
     not_before_ns: int = 0  # the broker sent one of us away until then
-    fresh_ns: int = 0  # when the token that everybody reuses was obtained; 0 = never
 
 
 class Leases:
@@ -176,16 +175,6 @@ class Leases:
         with self._logins() as account:
             account.not_before_ns = max(account.not_before_ns, self.now_ns() + wait_ns)
 
-    def refreshed(self) -> None:
-        """A token of a whole day was obtained, which every process reuses."""
-        with self._logins() as account:
-            account.fresh_ns = max(account.fresh_ns, self.now_ns())
-
-    def fresh_ns(self) -> int:
-        """When the token that everybody reuses was obtained; 0 = never."""
-        with self._logins() as account:
-            return account.fresh_ns
-
     def logins(self) -> tuple[int, ...]:
         """When this person logged in, as far back as a limit reaches."""
         with self._logins() as account:
@@ -213,7 +202,7 @@ class Leases:
 
 
 def _numbers(account: _Logins) -> list[int]:
-    return [*account.logins_ns, account.not_before_ns, account.fresh_ns]
+    return [*account.logins_ns, account.not_before_ns]
 
 
 def _written(account: _Logins) -> bytes:

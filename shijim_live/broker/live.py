@@ -201,7 +201,6 @@ class _Loop:
         self.sink.connection(Connection.DOWN, self.clock.now_ns(), "not logged in yet")
         happened: Input | None = TimePassed()
         while self.session.phase is not Phase.STOPPED:
-            self._share_token()
             for action in self.session.step(happened or TimePassed(), self.clock.now_ns(), self.ear.quote_ns):
                 if not self._did(action):
                     break
@@ -209,11 +208,6 @@ class _Loop:
                 raise self.ear.failure
             more = self.clock.wait(self.inbox.pending, self.session.next_ns(self.clock.now_ns()), stop)
             happened = self.inbox.take() if more and not stop.is_set() else Stop()
-
-    def _share_token(self) -> None:
-        """A token that another process of this person renewed is as good as one of ours."""
-        if self.leases is not None and self.session.phase is Phase.WAITING:
-            self.session.fresh_ns = max(self.session.fresh_ns, self.leases.fresh_ns())
 
     def _did(self, action: Action) -> bool:
         """Carries it out; False when what was to follow it cannot be."""
@@ -258,8 +252,6 @@ class _Loop:
             if self.leases is not None:
                 self.leases.sent_away(error.wait_ns)
             return NotNow(str(error), error.wait_ns)
-        if force_refresh and self.leases is not None:
-            self.leases.refreshed()
         return LoggedIn()
 
     def _listen(self) -> bool:

@@ -17,6 +17,7 @@ from collections import deque
 from enum import StrEnum
 from typing import Final, Protocol
 
+from shijim_live.broker.connection import Subscription
 from shijim_live.broker.gateway import SessionEvent, Topic, topic_named
 from shijim_live.broker.leases import logins_wait_ns
 from shijim_live.broker.session_steps import (
@@ -50,7 +51,6 @@ from shijim_live.calendar import (
     session_bounds,
     trading_day,
 )
-from shijim_live.events import Subscription
 from shijim_live.instruments import UnknownInstrument, instrument
 
 # What one session may log in; the person's limits, over all of them, are in leases.py.
@@ -62,8 +62,8 @@ BACKOFF_NS_MAX: Final = 10 * MINUTE_NS
 SENT_AWAY_NS_MAX: Final = 30 * MINUTE_NS  # what a broker asks for doubles up to here, or is as long as it asks
 STABLE_NS: Final = 5 * MINUTE_NS  # up for this long, a session has got over its failures
 RECONNECT_NS_MAX: Final = 2 * MINUTE_NS  # the SDK reconnects by itself, up to 50 times; then we log in anew
-# No quote at all for this long, with a session open, is worth a line; three times as long is worth a login. After that
-# one the patience is twice as long each time, until quotes have flowed for a while: the market may really be silent.
+# No quote at all for so many periods of an open session is worth a login, and one period before that a line. After a
+# login the patience is twice as long each time, until quotes have flowed for a while: the market may really be silent.
 SILENT_NS: Final = MINUTE_NS
 SILENT_PERIODS: Final = 3
 FRUITLESS_MAX: Final = 6
@@ -111,13 +111,14 @@ _RESPONSES_OK: Final = (0, 200)
 class Session:
     """One connection, as a state machine. One thread at a time."""
 
-    def __init__(self, topics: Topics, *, now_ns: int, seed: int, jitter_ns: int = 0, fresh_ns: int = 0) -> None:
-        """`jitter_ns`: the longest wait before the first login. `fresh_ns`: when the token in reuse was obtained."""
+    def __init__(self, topics: Topics, *, now_ns: int, seed: int, jitter_ns: int = 0) -> None:
+        """`jitter_ns`: the longest wait before the first login."""
         self.topics = topics
         self.phase = Phase.WAITING
         self.logins_ns: deque[int] = deque(maxlen=max(count for count, _ in LOGINS_MAX))
         self._chance = random.Random(seed)
-        self.fresh_ns = fresh_ns  # the shell raises it when another process of the person renewed the token
+        self._fresh_ns = 0  # when a token was obtained that is ours alone; before it any in reuse may expire today
+        self._doubtful = False  # a login with a token in reuse failed
         self._relogin_after_ns = self._chance.randrange(RELOGIN_SPREAD_NS)  # within the window
         self._until_ns = now_ns + (self._chance.randrange(jitter_ns) if jitter_ns else 0)
         self._failures = 0  # in a row
@@ -183,7 +184,8 @@ class Session:
 
     def _come_up(self, now_ns: int) -> list[Action]:
         if self._forced:
-            self.fresh_ns = now_ns
+            self._fresh_ns = now_ns
+        self._doubtful = False
         self.phase, self._up_ns, self._silence_told = Phase.UP, now_ns, False
         self._lost(now_ns)  # a login begins without any
         return [Listen(), Connected("logged in with a fresh token" if self._forced else "logged in")]
@@ -191,6 +193,7 @@ class Session:
     def _not_now(self, text: str, wait_ns: int, now_ns: int) -> list[Action]:
         if self.phase is Phase.WAITING:
             return []
+        self._doubtful = True
         told: list[Action] = [] if self.phase is not Phase.UP else [Disconnected(text, now_ns)]
         # Sent away again: the broker answers persistence with a ban, so each time twice as long.
         waits_ns = self._wait(now_ns, max(wait_ns, min(wait_ns << min(self._failures, 30), SENT_AWAY_NS_MAX)))
@@ -282,8 +285,8 @@ class Session:
             return []
         self.phase = Phase.LOGGING_IN
         self.logins_ns.append(now_ns)
-        # A token of this morning lasts until the next; a login that failed may have been given a bad one to reuse.
-        self._forced = self._failures > 0 or self.fresh_ns < _last_morning_ns(now_ns)
+        # A token of ours of this morning lasts until the next.
+        self._forced = self._doubtful or self._fresh_ns < _last_morning_ns(now_ns)
         return [Login(self._forced)]
 
     def _relogin(self, now_ns: int) -> list[Action]:
@@ -307,7 +310,7 @@ class Session:
         if silent_ns >= SILENT_PERIODS * SILENT_NS << min(self._fruitless, FRUITLESS_MAX):
             self._fruitless += 1
             return self._leave(f"no quote for {silent_ns // SECOND_NS} s of an open session", since_ns, now_ns)
-        if silent_ns >= SILENT_NS and not self._silence_told:
+        if silent_ns >= (SILENT_PERIODS - 1) * SILENT_NS and not self._silence_told:
             self._silence_told = True
             return [Remark(f"no quote for {silent_ns // SECOND_NS} s of an open session")]
         return []

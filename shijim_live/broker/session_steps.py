@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from shijim_live.broker.connection import Subscription
 from shijim_live.broker.gateway import Topic
-from shijim_live.events import Subscription
 
 # What happens
 

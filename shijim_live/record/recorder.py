@@ -22,7 +22,7 @@ import orjson
 
 from rust_indicators import Publisher
 from shijim_live import __version__
-from shijim_live.broker.connection import Connection
+from shijim_live.broker.connection import Connection, Subscription
 from shijim_live.calendar import wall_clock
 from shijim_live.events import (
     BOOK_LAYOUT,
@@ -36,7 +36,6 @@ from shijim_live.events import (
     Flag,
     Kind,
     RingState,
-    Subscription,
     offsets,
 )
 from shijim_live.instruments import dictionary
