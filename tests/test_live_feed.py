@@ -41,6 +41,7 @@ class Threaded:
     def __init__(self, *answers: GatewayError | None) -> None:
         self.answers = list(answers)
         self.logins = self.logouts = self.sent = 0
+        self.logged_out_by_broker = False
         self.listener: Listener | None = None
         self.going = threading.Event()
         self.thread: threading.Thread | None = None
@@ -66,7 +67,11 @@ class Threaded:
             self.sent += 1
             time.sleep(0.001)
 
-    def subscribe(self, topic: Topic) -> None: ...
+    def subscribe(self, topic: Topic) -> None:
+        if self.logged_out_by_broker:
+            self.logged_out_by_broker = False
+            raise GatewayError("the login is not taken any more")
+
     def unsubscribe(self, topic: Topic) -> None: ...
 
     def logout(self) -> None:
@@ -129,6 +134,18 @@ def test_a_login_is_charged_to_the_person_and_being_sent_away_is_told_to_the_oth
     assert 60 * SECOND_NS < leases.charge_login() <= 90 * SECOND_NS
 
 
+def test_a_login_that_the_broker_has_forgotten_is_made_again(tmp_path: Path) -> None:
+    log, gateway, stop = Log(tmp_path), Threaded(), threading.Event()
+    gateway.logged_out_by_broker = True
+    feed, ledger = live(gateway)
+    threading.Timer(9, stop.set).start()
+    feed.run(Sink(log.publisher), stop, None)
+    assert gateway.logins == 2
+    assert ledger.held == {TICK}
+    outages = [event.text for event in log.finish() if isinstance(event, Status) and event.kind == Kind.OUTAGE]
+    assert outages == ["not logged in yet", "the login is not taken any more"]
+
+
 def test_a_log_that_cannot_go_on_ends_the_feed_loudly(tmp_path: Path) -> None:
     log, gateway = Log(tmp_path), Threaded()
     feed, _ = live(gateway)
@@ -148,7 +165,7 @@ def test_an_inbox_that_nobody_empties_is_bounded_and_counts() -> None:
     inbox = Inbox()
     for _ in range(INBOX_MAX + 5):
         inbox.put(SessionDown())
-    assert inbox.dropped == 5
+    assert (inbox.count_dropped(), inbox.count_dropped()) == (5, 0)
 
 
 # What is refused at start

@@ -18,6 +18,7 @@ from shijim_live.broker.gateway import (
     LoginLater,
     LoginRefused,
     Topic,
+    TopicRefused,
 )
 from shijim_live.broker.login import (
     LoginForbidden,
@@ -57,7 +58,7 @@ def test_each_mark_of_a_test_refuses(name: str) -> None:
 
 
 def test_a_cleared_environment_does_not_hide_the_test_above() -> None:
-    with pytest.raises(LoginForbidden, match="runs tests"):
+    with pytest.raises(LoginForbidden, match="is a test or demo"):
         refuse_in_tests({})
     program = "from shijim_live.broker.login import refuse_in_tests; refuse_in_tests()"
     # Two processes down, with nothing in the environment.
@@ -65,6 +66,15 @@ def test_a_cleared_environment_does_not_hide_the_test_above() -> None:
     done = subprocess.run([sys.executable, "-c", command], env={}, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert "LoginForbidden: no login: process" in done.stderr
+
+
+def test_nothing_below_a_demo_logs_in(tmp_path: Path) -> None:
+    # The words of the command line decide, so that a program of that name stands for the demo.
+    script = tmp_path / "shijim"
+    script.write_text("import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-c', sys.argv[2]]))")
+    program = "import os; from shijim_live.broker import login; print(login._test_runner_above() == os.getppid())"
+    done = subprocess.run([sys.executable, script, "demo", program], env={}, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "True\n"
 
 
 def test_the_sdks_own_login_is_out_of_reach_of_every_test() -> None:
@@ -220,6 +230,11 @@ def test_a_token_in_reuse_that_is_refused_is_no_refusal_of_the_keys() -> None:
 
 def test_a_refused_topic_says_which_and_whether_the_connection_is_full() -> None:
     error = topic_error(raised("SubscribeError", "400 Max Num Subscriptions Exceeded"), (), "2330")
+    assert isinstance(error, TopicRefused)
     assert error.full
     assert str(error) == "2330: SubscribeError: 400 Max Num Subscriptions Exceeded"
-    assert not topic_error(raised("SubscribeError", "Subscription ACL Denied"), (), "2330").full
+    other = topic_error(raised("SubscribeError", "Subscription ACL Denied"), (), "2330")
+    assert isinstance(other, TopicRefused)
+    assert not other.full
+    gone = topic_error(raised("AuthError", "Not authenticated"), (), "2330")
+    assert type(gone) is GatewayError, "the connection's trouble is not the topic's"

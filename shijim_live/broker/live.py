@@ -88,12 +88,12 @@ class Inbox:
     def __init__(self) -> None:
         self._said: deque[Input] = deque()
         self._more = threading.Condition()
-        self.dropped = 0
+        self._dropped = 0
 
     def put(self, said: Input) -> None:
         with self._more:
             if len(self._said) >= INBOX_MAX:
-                self.dropped += 1
+                self._dropped += 1
                 return
             self._said.append(said)
             self._more.notify()
@@ -101,6 +101,12 @@ class Inbox:
     def take(self) -> Input | None:
         with self._more:
             return self._said.popleft() if self._said else None
+
+    def count_dropped(self) -> int:
+        """How many found no room since the last look."""
+        with self._more:
+            dropped, self._dropped = self._dropped, 0
+            return dropped
 
     def pending(self) -> bool:
         return bool(self._said)
@@ -206,6 +212,10 @@ class _Loop:
                     break
             if self.ear.failure is not None:
                 raise self.ear.failure
+            if dropped := self.inbox.count_dropped():
+                self.sink.remark(
+                    self.clock.now_ns(), f"{dropped} words of the broker were not heard: {INBOX_MAX} waited"
+                )
             more = self.clock.wait(self.inbox.pending, self.session.next_ns(self.clock.now_ns()), stop)
             happened = self.inbox.take() if more and not stop.is_set() else Stop()
 
@@ -217,10 +227,8 @@ class _Loop:
                 self.inbox.put(self._log_in(force_refresh=force_refresh))
             case Listen():
                 return self._listen()
-            case Subscribe(topic):
-                return self._ask(action, now_ns)
-            case Unsubscribe(topic):
-                return self._ask(action, now_ns)
+            case Subscribe() | Unsubscribe():
+                return self._ask(action)
             case Logout():
                 self.gateway.logout()
             case Connected(text):
@@ -262,7 +270,7 @@ class _Loop:
             return False
         return True
 
-    def _ask(self, action: Subscribe | Unsubscribe, now_ns: int) -> bool:
+    def _ask(self, action: Subscribe | Unsubscribe) -> bool:
         """A topic that the broker refuses concerns it alone; anything else the connection."""
         ask = self.gateway.subscribe if isinstance(action, Subscribe) else self.gateway.unsubscribe
         try:
@@ -270,5 +278,6 @@ class _Loop:
         except TopicRefused as error:
             self.inbox.put(NotSubscribed(action.topic, str(error), error.full))
         except GatewayError as error:
-            self.inbox.put(NotSubscribed(action.topic, str(error)))
+            self.inbox.put(NotNow(str(error), NO_ROUTE_NS))
+            return False
         return True

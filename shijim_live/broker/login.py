@@ -30,6 +30,7 @@ NO_LOGIN: Final = "SHIJIM_NO_LOGIN"
 _REFUSING: Final = (NO_LOGIN, "CI", "PYTEST_CURRENT_TEST", "PYTEST_XDIST_WORKER")
 ANCESTORS_MAX: Final = 64
 _TEST_RUNNERS: Final = frozenset({"pytest", "py.test"})
+_DEMO: Final = frozenset({"shijim", "demo"})
 
 API_KEY_CHARACTERS_MIN: Final = 10  # the SDK refuses fewer
 SECRET_BYTES: Final = 32
@@ -71,11 +72,11 @@ def refuse_in_tests(environ: Mapping[str, str] | None = None) -> None:
     if names := [name for name in _REFUSING if found.get(name)]:
         raise LoginForbidden(f"no login: {names[0]} is set, and tests, builds and demos never meet the broker")
     if (ancestor := _test_runner_above()) is not None:
-        raise LoginForbidden(f"no login: process {ancestor} above this one runs tests, which never meet the broker")
+        raise LoginForbidden(f"no login: process {ancestor} above is a test or demo, and these never meet the broker")
 
 
 def _test_runner_above() -> int | None:
-    """The process that runs tests and, at whatever distance, started this one; a cleared environment hides nothing."""
+    """The test or demo that, at whatever distance, started this process; a cleared environment hides nothing."""
     pid = os.getpid()
     for _ in range(ANCESTORS_MAX):
         try:
@@ -83,7 +84,8 @@ def _test_runner_above() -> int | None:
             parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         except (OSError, ValueError, IndexError):
             return None
-        if any(word.rpartition("/")[2] in _TEST_RUNNERS for word in words[:4]):
+        names = {word.rpartition("/")[2] for word in words[:4]}
+        if names & _TEST_RUNNERS or names >= _DEMO:
             return pid
         if parent <= 1:
             return None
@@ -186,9 +188,11 @@ def _told(wait_ns: int | None, text: str) -> LoginRefused | LoginLater:
     return LoginRefused(text) if wait_ns is None else LoginLater(text, wait_ns)
 
 
-def topic_error(error: BaseException, secrets: tuple[str, ...], what: str) -> TopicRefused:
-    """What an exception of a subscription means."""
+def topic_error(error: BaseException, secrets: tuple[str, ...], what: str) -> GatewayError:
+    """What an exception of a subscription means: TopicRefused, or that there is no login any more."""
     said = one_line(error, secrets)
+    if any(cls.__name__ == "AuthError" for cls in type(error).__mro__):
+        return GatewayError(f"the login is not taken any more ({said})")
     return TopicRefused(f"{what}: {said}", full="max num subscriptions" in said.lower())
 
 
