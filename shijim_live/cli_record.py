@@ -1,36 +1,34 @@
-"""`shijim-live record`: options, which feed, which codes, and what a person sees of it. No rule of the data is here."""
+"""`shijim-live record`: options, which feed, which codes. No rule of the data is here."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
 import os
-import shutil
 import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 from rust_indicators import Publisher
 from shijim_live import calendar
+from shijim_live.broker.live import LiveFeed
 from shijim_live.broker.replay import ReplayFeed
-from shijim_live.broker.shioaji import quote_classes
 from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig
-from shijim_live.calendar import SECOND_NS, require_trading_day, wall_clock
+from shijim_live.calendar import SECOND_NS, require_trading_day
+from shijim_live.cli_live import recorded_classes, session_feed, shioaji_feed
+from shijim_live.cli_progress import Watch, summary
 from shijim_live.cli_replay import add_replay, refuse_replay_options, replay_of
 from shijim_live.command_line import Parser, Verbs, add_place, add_verb, day
-from shijim_live.events import BrokerClass, RingState
-from shijim_live.record.recorder import Recording, RecordPlan, Sink, record
-from shijim_live.record.space import FREE_BYTES_MIN, FREE_BYTES_WARN, MIB, RecordError
+from shijim_live.record.recorder import RecordPlan, Sink, record
+from shijim_live.record.space import RecordError
 from shijim_live.settings import Settings, SettingsError
 from shijim_live.universe import Universe, read_universe, read_universe_file, universe_path
-from shijim_live.watch.metrics import RecorderMetrics, serve
-from shijim_live.watch.pressure import RingPressure
 
-PROGRESS_SECONDS = 0.5
 DEFAULT_OUTAGE_SECONDS = 30
 OUTAGE_SECONDS_MAX = 86_400  # a simulated recorder is away within its day
 COMMIT_INTERVAL_MS_MAX = 1_000  # one commit a second wears out no disk; longer would only lose more to a kill
@@ -44,11 +42,15 @@ RISKS = {
 def add_record(verbs: Verbs) -> None:
     """The verb and its options."""
     verb = add_verb(verbs, "record", run_record, "record a feed until it ends, or Ctrl-C")
-    verb.add_argument("--broker", choices=("simulated", "replay"), required=True, help="where events come from")
+    verb.add_argument("--broker", choices=tuple(_FEEDS), required=True, help="where events come from")
     add_shard(verb)
     verb.add_argument("--day", type=day, help="the trading day, YYYY-MM-DD; of a replay what is recorded, if one day")
     verb.add_argument("--seed", type=int, default=1, help="simulated: same seed, same day (default 1)")
     verb.add_argument("--events", type=positive, help="simulated: about how many events (default 300000)")
+    through = "simulated: through a session like the broker's, in which everything goes wrong once"
+    verb.add_argument("--session", action="store_true", help=through)
+    jitter = "random wait before the first login, at most (SHIJIM_STARTUP_JITTER_SEC)"
+    verb.add_argument("--startup-jitter-seconds", metavar="SECONDS", help=jitter)
     away = f"simulated: how long a restarted recorder was away (default {DEFAULT_OUTAGE_SECONDS})"
     verb.add_argument(
         "--restart-outage", type=_seconds, default=str(DEFAULT_OUTAGE_SECONDS), metavar="SECONDS", help=away
@@ -127,7 +129,11 @@ def shard_settings(arguments: argparse.Namespace) -> Settings:
 
 def read_settings(arguments: argparse.Namespace) -> Settings:
     """The settings of the shard the options mean. SettingsError."""
-    flags = {"data_dir": arguments.data_dir, "metrics_port": getattr(arguments, "metrics_port", None)}
+    flags = {
+        "data_dir": arguments.data_dir,
+        "metrics_port": getattr(arguments, "metrics_port", None),
+        "startup_jitter_ms": getattr(arguments, "startup_jitter_seconds", None),
+    }
     if arguments.shard is not None:
         shard, slash, total = arguments.shard.partition("/")
         if not (slash and shard.isdecimal() and total.isdecimal()):
@@ -163,14 +169,14 @@ def run_record(arguments: argparse.Namespace) -> int:
     """Records until the feed ends or somebody stops it."""
     settings = shard_settings(arguments)
     universe = _universe(arguments, settings)
-    plan, feed = (_simulated if arguments.broker == "simulated" else _replayed)(arguments, settings, universe)
+    plan, feed = _FEEDS[arguments.broker](arguments, settings, universe)
     plan = replace(plan, delivered=feed.codes() or frozenset())
     chosen = _chosen_codes(plan, settings, universe)
     unknown = _unknown_codes(plan, feed)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    watch = _Watch(settings, stop, quiet=arguments.quiet, paced=arguments.speed is not None)
+    watch = Watch(settings, stop, quiet=arguments.quiet, paced=_paced(arguments))
 
     def started(publisher: Publisher) -> None:
         if not arguments.quiet:
@@ -186,7 +192,7 @@ def run_record(arguments: argparse.Namespace) -> int:
         recording = record(plan, feed, stop, started)
     finally:
         watch.finish()
-    print(_summary(recording, plan, chosen, (time.monotonic_ns() - started_ns) / 1_000_000_000))
+    print(summary(recording, plan, chosen, (time.monotonic_ns() - started_ns) / 1_000_000_000))
     return 0
 
 
@@ -198,8 +204,8 @@ def _universe(arguments: argparse.Namespace, settings: Settings) -> Universe | N
         return None
     if arguments.universe is not None:
         universe = read_universe_file(Path(arguments.universe))
-    elif arguments.day is not None and universe_path(settings.universe_dir, arguments.day).exists():
-        universe = read_universe(settings.universe_dir, arguments.day)
+    elif (wanted := _day(arguments)) is not None and universe_path(settings.universe_dir, wanted).exists():
+        universe = read_universe(settings.universe_dir, wanted)
     else:
         return None
     if universe.shards != settings.total_shards:
@@ -213,6 +219,14 @@ def _universe(arguments: argparse.Namespace, settings: Settings) -> Universe | N
     return universe
 
 
+def _day(arguments: argparse.Namespace) -> date | None:
+    """The trading day that is recorded; None for a replay, which may hold several."""
+    if arguments.broker == "shioaji":
+        return calendar.trading_day(time.time_ns(), calendar.Market.FUTURES)
+    day: date | None = arguments.day
+    return day
+
+
 def _chosen_codes(plan: RecordPlan, settings: Settings, universe: Universe | None) -> str:
     """What is recorded, for a person."""
     shard = f"shard {plan.shard} of {settings.total_shards}"
@@ -223,7 +237,7 @@ def _chosen_codes(plan: RecordPlan, settings: Settings, universe: Universe | Non
     return f"{len(plan.codes)} of the {len(universe.chosen)} codes of the universe of {universe.day}, {shard}"
 
 
-def _unknown_codes(plan: RecordPlan, feed: _SimulatedFeed | _ReplayedFeed) -> list[str]:
+def _unknown_codes(plan: RecordPlan, feed: _AnyFeed) -> list[str]:
     """Codes of the universe that will not come. RecordError where none of this shard's will."""
     if plan.codes is None or (delivered := feed.codes()) is None:
         return []
@@ -235,19 +249,9 @@ def _unknown_codes(plan: RecordPlan, feed: _SimulatedFeed | _ReplayedFeed) -> li
     return sorted({code for codes in plan.universe for code in codes} - delivered)
 
 
-def _classes() -> tuple[tuple[type, BrokerClass], ...]:
-    classes = quote_classes()
-    return (
-        (classes.tick_stk, BrokerClass.TICK_STK_V1),
-        (classes.tick_fop, BrokerClass.TICK_FOP_V1),
-        (classes.bidask_stk, BrokerClass.BIDASK_STK_V1),
-        (classes.bidask_fop, BrokerClass.BIDASK_FOP_V1),
-    )
-
-
 def _simulated(
     arguments: argparse.Namespace, settings: Settings, universe: Universe | None
-) -> tuple[RecordPlan, _SimulatedFeed]:
+) -> tuple[RecordPlan, _SimulatedFeed | LiveFeed]:
     refuse_replay_options(arguments)
     if arguments.day is None:
         raise SettingsError(["--day is missing: the simulated exchange needs a trading day, like --day 2026-04-09"])
@@ -262,7 +266,7 @@ def _simulated(
         source="simulated",
         clock="simulated",
         config={"day": arguments.day, "seed": arguments.seed, "events": simulation.target_events},
-        classes=_classes(),
+        classes=recorded_classes(),
         ring_slots=settings.ring_slots,
         durability=arguments.durability,
         commit_interval_ms=arguments.commit_interval_ms,
@@ -272,6 +276,8 @@ def _simulated(
         run_id=_run_id_of,
         universe=universe.codes_by_shard() if universe else (),
     )
+    if arguments.session:
+        return session_feed(plan, exchange, settings, plan.codes or exchange.codes)
     return plan, _SimulatedFeed(exchange)
 
 
@@ -285,7 +291,7 @@ def _replayed(
         source="replay",
         clock="real",
         config=replay.described,
-        classes=_classes(),
+        classes=recorded_classes(),
         ring_slots=settings.ring_slots,
         durability=arguments.durability,
         commit_interval_ms=arguments.commit_interval_ms,
@@ -308,6 +314,19 @@ def _asked_codes(
     return universe.codes_by_shard() if universe else ()
 
 
+_AnyFeed = _SimulatedFeed | _ReplayedFeed | LiveFeed
+_FEEDS: dict[str, Callable[[argparse.Namespace, Settings, Universe | None], tuple[RecordPlan, _AnyFeed]]] = {
+    "simulated": _simulated,
+    "replay": _replayed,
+    "shioaji": shioaji_feed,
+}
+
+
+def _paced(arguments: argparse.Namespace) -> bool:
+    """Whether events come at a pace of their own, whatever we do."""
+    return arguments.broker == "shioaji" or arguments.speed is not None
+
+
 def _without_space(arguments: argparse.Namespace) -> str:
     """A feed at a pace goes on as the market would; one as fast as possible has no clock, and can wait."""
     return "hand_back" if arguments.speed is None else "lose"
@@ -316,121 +335,3 @@ def _without_space(arguments: argparse.Namespace) -> str:
 def _run_id_of(what: str) -> str:
     """The same simulated run has the same identity, so that the same seed gives the same events."""
     return hashlib.sha256(what.encode()).hexdigest()[:16]
-
-
-def _not_recorded(counters: dict[str, int]) -> list[str]:
-    """A line about what came while the disk was full, if anything did."""
-    lost = counters["not_recorded"]
-    return [f"  {lost:,} events came while there was no space; the outage is in the log"] if lost else []
-
-
-class _Disk:
-    """Tells of a disk that fills once when it begins, and once when it is over."""
-
-    def __init__(self, raw_dir: Path) -> None:
-        self.raw_dir = raw_dir
-        self.low = False
-        self.waiting = False
-
-    def look(self, state: int) -> None:
-        """Says what has changed since the last look."""
-        try:
-            free_bytes = shutil.disk_usage(self.raw_dir).free
-        except OSError:
-            return  # the log thread ends the recording over it, with the reason
-        if (state == RingState.WAITING) != self.waiting:
-            self.waiting = not self.waiting
-            self.say(
-                f"waiting for space: {free_bytes / MIB:,.0f} MiB free; goes on by itself when there are "
-                f"{FREE_BYTES_MIN / MIB:,.0f} MiB and room for the ballast"
-                if self.waiting
-                else "there is space again; recording goes on, the outage is in the log"
-            )
-        if (free_bytes < FREE_BYTES_WARN) != self.low:
-            self.low = not self.low
-            if self.low and not self.waiting:
-                self.say(f"only {free_bytes / MIB:,.0f} MiB free; without space recording waits")
-
-    def say(self, text: str) -> None:
-        """One line on stderr."""
-        print(f"shijim-live: {self.raw_dir}: {text}", file=sys.stderr, flush=True)
-
-
-class _Watch:
-    """Progress and warnings on the terminal, /metrics over HTTP, and a stop when the log thread has died."""
-
-    def __init__(self, settings: Settings, stop: threading.Event, *, quiet: bool, paced: bool) -> None:
-        """`paced`: a full ring is news. A feed without a pace of its own is always as far ahead as the ring lets it."""
-        self.settings = settings
-        self.stop = stop
-        self.quiet = quiet
-        self.pressure = RingPressure() if paced else None
-        self.done = threading.Event()
-        self.threads: list[threading.Thread] = []
-        self.server: object | None = None
-
-    def start(self, publisher: Publisher) -> None:
-        if port := self.settings.metrics_port:
-            metrics = RecorderMetrics(publisher, self.settings.raw_dir, self.settings.shard_id)
-            try:
-                self.server = serve(metrics, port)
-            except OSError as error:
-                # Recording goes on: a day is worth more than its graph.
-                print(f"shijim-live: no /metrics, port {port}: {error.strerror} (SHIJIM_METRICS_PORT)", file=sys.stderr)
-        thread = threading.Thread(target=self._watch, args=(publisher,), name="shijim-watch", daemon=True)
-        thread.start()
-        self.threads.append(thread)
-
-    def _watch(self, publisher: Publisher) -> None:
-        terminal = sys.stderr.isatty()
-        shown = -1
-        disk = _Disk(self.settings.raw_dir)
-        while not self.done.wait(PROGRESS_SECONDS):
-            try:
-                publisher.check()
-            except RuntimeError:
-                self.stop.set()
-                return
-            counters = publisher.counters()
-            self._warn(counters, "\n" if terminal and shown >= 0 else "")
-            disk.look(counters["state"])
-            if self.quiet or counters["durable"] == shown:
-                continue
-            shown = counters["durable"]
-            wall = wall_clock(counters["durable_received_ns"]).strftime("%m-%d %H:%M:%S")
-            line = f"{shown:>10,} events durable · {wall} Taipei · {counters['lots_missing']:,} lots missing"
-            print(f"\r{line}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
-        if terminal and shown >= 0:
-            print(file=sys.stderr)
-        self._warn(publisher.counters(), "")
-
-    def _warn(self, counters: Mapping[str, int], before: str) -> None:
-        for line in self.pressure.lines(counters, time.monotonic()) if self.pressure else []:
-            print(f"{before}shijim-live: {line}", file=sys.stderr, flush=True)
-
-    def finish(self) -> None:
-        self.done.set()
-        for thread in self.threads:
-            thread.join()
-        if self.server is not None:
-            self.server.shutdown()  # type: ignore[attr-defined]
-
-
-def _summary(recording: Recording, plan: RecordPlan, chosen: str, seconds: float) -> str:
-    counters = recording.counters
-    lines = [f"recovered {found.path.name}: {found.records:,} events, {found.torn_bytes:,} torn bytes kept beside it"
-             for found in recording.recovered]  # fmt: skip
-    if recording.resumed_after_ns is not None:
-        lines.append(f"resumed after {wall_clock(recording.resumed_after_ns)} Taipei; the outage is in the log")
-    ended = "the feed ended" if recording.complete else "stopped"
-    ended += " while waiting for space" if recording.without_space else ""
-    lines += [
-        f"recorded {recording.accepted:,} events, {recording.durable:,} durable, in {seconds:.1f} s: {ended}",
-        f"  of {chosen}",
-        f"  {counters['lots_missing']:,} lots missing in {counters['gaps']:,} gaps, "
-        f"{counters['duplicates']:,} duplicates, {counters['quarantined']:,} quarantined",
-        *_not_recorded(counters),
-        f"  run {recording.run_id} in {plan.wal_dir}: {counters['segments']:,} segments, "
-        f"{counters['log_bytes'] / 2**20:.1f} MiB, {counters['log_bytes'] / max(1, recording.durable):.0f} B/event",
-    ]
-    return "\n".join(lines)

@@ -1,13 +1,28 @@
-"""What every test shares: Hypothesis without deadlines, the same examples on every run, and no quiet skip."""
+"""What every test shares: no login, Hypothesis without deadlines, the same examples on every run, no quiet skip."""
 
 import os
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import settings
 
 from rust_indicators import RingReader
+from shijim_live.broker.shioaji import quote_classes
+
+# Whoever runs a test dials no broker: not this process, not one it starts, not even with the SDK itself.
+os.environ["SHIJIM_NO_LOGIN"] = "1"
+
+
+def _no_login(*_: object, **__: object) -> NoReturn:
+    raise AssertionError("a test called the SDK's login()")
+
+
+quote_classes()
+for _client in ("Shioaji", "ShioajiAsync"):
+    setattr(getattr(sys.modules["shioaji"], _client), "login", _no_login)  # noqa: B010 - the stubs know it as a method
 
 settings.register_profile("shijim", deadline=None, derandomize=True)
 settings.load_profile("shijim")

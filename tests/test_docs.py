@@ -28,7 +28,7 @@ from shijim_pipelines.proof.gap_report import Gap, GapReport, Stream
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-NAMES = ("architecture", "data-model", "log-format", "troubleshooting")
+NAMES = ("architecture", "broker-session", "data-model", "log-format", "troubleshooting")
 LINES_MAX = {"log-format": 200}  # of the others 150; this one must do without any other page
 PACKAGES = ("shijim_live", "shijim_pipelines", "rust_indicators")
 PARSERS = {"shijim-live": shijim_live.cli.parser, "shijim": shijim_pipelines.cli.parser}
@@ -153,7 +153,8 @@ def is_said(quoted: str) -> bool:
 
 def quoted_messages() -> list[str]:
     """Code spans of more than one word in the first cells of the tables; commands are not messages."""
-    rows = [row for table in tables(page("troubleshooting")) for row in table]
+    pages = (page("troubleshooting"), page("broker-session"))
+    rows = [row for text in pages for table in tables(text) for row in table]
     spans = [span for row in rows for span in code_spans(row[0])]
     return [span for span in spans if " " in span and span.split()[0] not in SHELL]
 

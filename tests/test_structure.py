@@ -150,6 +150,7 @@ def test_a_heavy_package_is_imported_only_where_it_belongs(package: str) -> None
 ENVIRONMENT_READERS = {
     "shijim_live/settings.py": "the one place",
     "shijim_live/broker/shioaji.py": "the SDK takes the paths of its own files only from the environment",
+    "shijim_live/broker/login.py": "whether this process belongs to a test, which no setting may hide",
     "rust_indicators/__init__.py": "which backend, before there are settings; it imports nothing of ours",
 }
 
@@ -164,6 +165,27 @@ def reads_environment(name: str) -> bool:
 
 def test_only_the_settings_read_the_environment() -> None:
     assert {name for name in PROGRAM if reads_environment(name)} == set(ENVIRONMENT_READERS)
+
+
+def called(name: str, attribute: str) -> set[str]:
+    """Every call of an attribute of that name in a file, as it is written."""
+    return {
+        ast.unparse(node.func)
+        for node in ast.walk(syntax(name))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == attribute
+    }
+
+
+def test_the_broker_is_dialled_in_one_place() -> None:
+    found = {(name, call) for name in PROGRAM for call in called(name, "login")}
+    assert found == {
+        ("shijim_live/broker/shioaji.py", "client.login"),  # the SDK's, behind the token
+        ("shijim_live/broker/live.py", "self.gateway.login"),  # ours, when the session says so
+    }
+    made = {name for name in PROGRAM if "LoginToken(" in (ROOT / name).read_text()}
+    assert made == {"shijim_live/broker/login.py"}
+    asked = {name for name in PROGRAM if "allow_login(" in (ROOT / name).read_text()}
+    assert asked == {"shijim_live/broker/login.py", "shijim_live/cli_live.py"}
 
 
 def test_python_is_met_in_one_folder_of_the_crate() -> None:

@@ -1,6 +1,6 @@
-"""What a market data connection can tell about itself. Not the connection."""
+"""What a market data connection can tell about itself, and its broker of a topic. Not the connection."""
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 
 class Connection(StrEnum):
@@ -8,3 +8,11 @@ class Connection(StrEnum):
 
     DOWN = "down"
     UP = "up"
+
+
+class Subscription(IntEnum):
+    """What the broker said of a topic: `value` of a SUBSCRIPTION event."""
+
+    REFUSED = 0
+    CONFIRMED = 1
+    DROPPED = 2

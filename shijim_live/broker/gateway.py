@@ -10,9 +10,16 @@ GatewayError             what the broker refused; says what to do
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import Protocol
+from typing import Final, Protocol
+
+# What a gateway asks to wait for, at least, before another login. The broker suspends for a minute, and bans who asks
+# again meanwhile; a connection of a process that died is still counted for a while.
+SUSPENDED_NS: Final = 90 * 1_000_000_000
+TOO_MANY_CONNECTIONS_NS: Final = 120 * 1_000_000_000
+NO_ROUTE_NS: Final = 5 * 1_000_000_000
 
 
 class Feed(StrEnum):
@@ -33,6 +40,20 @@ class Topic:
 
     def __str__(self) -> str:
         return f"{self.code}/{self.feed}" + ("/odd" if self.odd_lot else "")
+
+
+_NAMED = re.compile(
+    r"\b(?P<push>TIC|QUO)/v\d+/(?P<market>STK|FOP|ODD|IND)/[^/\s]*/[^/\s]*/(?P<code>[0-9A-Z]+)", re.ASCII
+)
+
+
+def topic_named(text: str) -> Topic | None:
+    """The topic that a text of the broker names, like `TIC/v1/STK/*/TSE/2330`; None where it names none."""
+    named = _NAMED.search(text)
+    if named is None:
+        return None
+    push = Feed.TICK if named["push"] == "TIC" else Feed.QUOTE if named["market"] == "IND" else Feed.BOOK
+    return Topic(named["code"], push, odd_lot=named["market"] == "ODD")
 
 
 class SessionEvent(IntEnum):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from enum import StrEnum
@@ -15,6 +13,7 @@ from typing import Final
 
 import orjson
 
+from shijim_live.broker.shared_account import shared_account
 from shijim_live.calendar import (
     MINUTE_NS,
     SECOND_NS,
@@ -25,7 +24,6 @@ from shijim_live.calendar import (
     to_exchange_ns,
     wall_clock,
 )
-from shijim_live.record.wal import sync_name
 
 # The broker's limits page (tutor/limit). Its Chinese edition says 50 queries in 5 s, its newer English one in 10 s: who
 # keeps to the second keeps to both. Breaking it costs a minute of suspension, and the account when repeated.
@@ -181,26 +179,17 @@ class Quota:
                 dict(account.intraday),
             )
 
-    @contextmanager
-    def _account(self) -> Iterator[_Account]:
+    def _account(self) -> AbstractContextManager[_Account]:
         """The account of today under the lock; written when the block ends without an error."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_name(f"{self.path.name}.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            account, before = self._read_account()
-            yield account
-            after = _written(account)
-            if after != before:
-                _replace_durably(self.path, after)
+        return shared_account(self.path, self._read_account, _written)
 
-    def _read_account(self) -> tuple[_Account, bytes]:
+    def _read_account(self, text: bytes | None) -> _Account:
         """The account, begun anew behind a reset. A clock that went back behind one keeps what was charged."""
         today = str(last_reset_day(self.now_ns()))
-        if not self.path.exists():
-            return _Account(today), b""
-        text = self.path.read_bytes()
+        if text is None:
+            return _Account(today)
         account = self._parsed(text)
-        return (account if account.day >= today else _Account(today, asked_ns=account.asked_ns)), text
+        return account if account.day >= today else _Account(today, asked_ns=account.asked_ns)
 
     def _parsed(self, text: bytes) -> _Account:
         try:
@@ -223,16 +212,6 @@ class Quota:
 def _written(account: _Account) -> bytes:
     fields = {"version": QUOTA_VERSION, **asdict(account)}
     return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
-
-
-def _replace_durably(path: Path, content: bytes) -> None:
-    draft = path.with_name(f"{path.name}.draft")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    sync_name(path)
 
 
 def resets(now_ns: int) -> str:

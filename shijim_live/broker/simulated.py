@@ -137,7 +137,7 @@ class SimulatedExchange:
         day = self._start()
         if resume_after_ns is not None:
             day.skip_until(resume_after_ns)
-        wait = None if self.speed is None else _pacer(self.speed, stop)
+        wait = None if self.speed is None else pacer(self.speed, stop)
         while batch := day.next_batch(BATCH):
             for kind, _, received_ns, payload in batch:
                 if wait is not None:
@@ -148,6 +148,10 @@ class SimulatedExchange:
                     on_quote(decode[kind](payload), received_ns)
                 else:
                     on_connection(Connection.UP if kind == KIND_UP else Connection.DOWN, received_ns)
+
+    def deliveries(self) -> SimulatedDay:
+        """The day from its beginning, for who plays it himself."""
+        return self._start()
 
     def truth(self) -> "SimulatedTruth":
         """What really happened over the whole day, delivered or not; `session` is an index into `sessions`."""
@@ -206,7 +210,7 @@ def dated_code(code: str, day: date) -> str:
     raise AssertionError("a contract expires in every month")
 
 
-def _pacer(speed: float, stop: threading.Event) -> Callable[[int], None]:
+def pacer(speed: float, stop: threading.Event) -> Callable[[int], None]:
     """A function that waits until a receive stamp is due; the first stamp it sees is due at once."""
     first_received_ns: int | None = None
     started_ns = 0

@@ -22,7 +22,7 @@ import orjson
 
 from rust_indicators import Publisher
 from shijim_live import __version__
-from shijim_live.broker.connection import Connection
+from shijim_live.broker.connection import Connection, Subscription
 from shijim_live.calendar import wall_clock
 from shijim_live.events import (
     BOOK_LAYOUT,
@@ -48,6 +48,8 @@ LOCK_TRY_SECONDS = 0.02
 # A session is at most this long: what the continuity of a restarted recorder must look back on.
 SESSION_NS_MAX = 20 * 3_600 * 1_000_000_000
 SPACE_TRY_SECONDS = 0.2  # between two attempts of a feed that can wait for space
+LOST = "broker connection lost"  # text of an OUTAGE without a better one
+REMARK = 2  # value of a CONNECTION event that is no change of it
 END_OF_FEED = 1  # value of a STOP event: the feed had nothing more to say
 
 
@@ -140,18 +142,35 @@ class Sink:
             self.quote = _quotes_of(frozenset(codes), self.quote)
             self.records = _records_of(frozenset(codes), self.records)
         self._down_since_ns = down_since_ns
+        self._down_text = LOST
 
-    def connection(self, change: Connection, received_ns: int) -> None:
+    def connection(self, change: Connection, received_ns: int, text: str = "", since_ns: int | None = None) -> None:
         """A hole we know about is a fact: it is written when it begins, and sized when it ends.
 
         The outage comes before the connection that ended it: whoever dies between the two has told of the hole.
+        `since_ns`: when a lost connection may have delivered last, if that was before it was noticed.
         """
-        if change is Connection.UP and self._down_since_ns is not None:
-            begin_ns, self._down_since_ns = self._down_since_ns, None
-            self._status(Kind.OUTAGE, received_ns, begin_ns=begin_ns, end_ns=received_ns, text="broker connection lost")
-        self._status(Kind.CONNECTION, received_ns, value=change is Connection.UP, text=change.value)
-        if change is Connection.DOWN:
-            self._down_since_ns = received_ns
+        if change is Connection.UP:
+            self.outage(received_ns)
+        self._status(Kind.CONNECTION, received_ns, value=change is Connection.UP, text=text or change.value)
+        if change is Connection.DOWN and self._down_since_ns is None:
+            self._down_since_ns = received_ns if since_ns is None else since_ns
+            self._down_text = text or LOST
+
+    def outage(self, received_ns: int) -> None:
+        """The hole so far, if there is one: it is over, or nobody will see its end."""
+        if self._down_since_ns is not None:
+            begin_ns, text = self._down_since_ns, self._down_text
+            self._down_since_ns, self._down_text = None, LOST
+            self._status(Kind.OUTAGE, received_ns, begin_ns=begin_ns, end_ns=received_ns, text=text)
+
+    def subscription(self, said: Subscription, received_ns: int, text: str) -> None:
+        """What the broker said of a topic; `text` begins with the topic."""
+        self._status(Kind.SUBSCRIPTION, received_ns, value=int(said), text=text)
+
+    def remark(self, received_ns: int, text: str) -> None:
+        """What the broker said of the connection that changes nothing."""
+        self._status(Kind.CONNECTION, received_ns, value=REMARK, text=text)
 
 
 def _until_taken(publish: Callable[..., int], give_up: threading.Event) -> Callable[..., object]:
