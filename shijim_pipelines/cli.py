@@ -28,6 +28,7 @@ from shijim_pipelines import (
     quotes,
     raw_export,
     stages,
+    symbols,
     universe,
 )
 from shijim_pipelines.event_file import InvalidDataset
@@ -100,7 +101,9 @@ def _governance_verbs(verbs: Verbs) -> None:
     """What the daily run does to a trading day, one verb an asset."""
     _daily(verbs, "instruments", run_instruments, "ask the broker what is listed on a trading day")
     _daily(verbs, "quotes", run_quotes, "ask the broker for the totals of a trading day's closed sessions")
-    _daily(verbs, "rank", run_rank, "rank the universe of a trading day, which record then records")
+    ranking = _daily(verbs, "rank", run_rank, "rank the universe of a trading day, which record then records")
+    ranking.add_argument("--symbols", metavar="LIST", help="a file or words of your own instead of UNIVERSE_LIMIT: "
+                         "2330 TXF* @top:200 -2317")  # fmt: skip
     gaps = _daily(verbs, "gaps", run_gaps, "what became of every gap of a trading day: its ledger")
     gaps.add_argument("--json", action="store_true", help="the ledger's lines, for a script")
     _daily(verbs, "backfill", run_backfill, "fill gaps from the broker's history, where an answer can be proven")
@@ -258,9 +261,10 @@ def run_rank(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     with _bar("quotes", "day") as progress:
         history = stages.history_of(settings, arguments.day)
-        ranked, path = stages.choose(settings, arguments.day, history, time.time_ns(), progress)
+        rules = symbols.read_symbols(arguments.symbols) if arguments.symbols is not None else ()
+        ranked, path = stages.choose(settings, arguments.day, history, time.time_ns(), progress, rules)
     print(universe.describe(ranked))
-    print(f"universe: {path}\nnext: shijim-live record, which reads it")
+    print(f"universe: {path}\nnext: shijim-live plan --day {arguments.day}; shijim-live record reads it")
     return 0
 
 

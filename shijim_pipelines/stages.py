@@ -30,6 +30,7 @@ from shijim_pipelines.proof import audit, backfill, certificate, ledger
 from shijim_pipelines.proof.day_segments import Manifests, not_archived
 from shijim_pipelines.proof.gap_report import GapReport, read_report, write_report
 from shijim_pipelines.quotes import closing_totals, instruments_of, quotes_of
+from shijim_pipelines.symbols import Rule
 from shijim_pipelines.universe import UniverseRefused, choose_universe, write_universe
 
 if TYPE_CHECKING:
@@ -71,8 +72,9 @@ def _is_recorded(settings: Settings, day: date) -> bool:
 
 
 def choose(settings: Settings, day: date, history: History, now_ns: int,
-           progress: Callable[[date, int, int], None] = lambda *_: None) -> tuple[Universe, Path]:  # fmt: skip
-    """Ranks the universe of the day and writes it where `shijim-live record` reads it.
+           progress: Callable[[date, int, int], None] = lambda *_: None,
+           symbols: Sequence[Rule] = ()) -> tuple[Universe, Path]:  # fmt: skip
+    """Ranks the universe of the day, or takes a person's list, and writes it where `shijim-live record` reads it.
 
     Once the day is recorded its universe stands: another would claim that other codes should have been recorded.
     Raises UniverseRefused when the day was recorded without one.
@@ -101,6 +103,7 @@ def choose(settings: Settings, day: date, history: History, now_ns: int,
         settings.total_shards,
         as_of_ns=now_ns,
         history_of=asked,
+        symbols=symbols,
         progress=progress,
     )
     return universe, write_universe(universe, settings.universe_dir)
