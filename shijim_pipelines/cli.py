@@ -20,6 +20,7 @@ from shijim_live.store import ship
 from shijim_live.store.parquet import write_durably
 from shijim_pipelines import (
     archive,
+    contracts,
     datasets,
     demo,
     flow_study,
@@ -236,12 +237,14 @@ def run_audit(arguments: argparse.Namespace) -> int:
 
 
 def run_instruments(arguments: argparse.Namespace) -> int:
-    """Prints what is listed; asked once, then read from disk."""
+    """Prints what is listed, and whether it is enough to start with."""
     settings = _settings(arguments)
-    table = stages.list_instruments(settings, arguments.day, stages.history_of(settings, arguments.day))
-    print(table.to_pandas().to_string(index=False))
+    history = stages.history_of(settings, arguments.day)
+    table, found = stages.list_instruments(settings, arguments.day, history, time.time_ns())
+    print(table.to_pandas(integer_object_nulls=True).fillna("").to_string(index=False))
+    print(contracts.describe(found))
     print(f"{table.num_rows:,} instruments: {quotes.instruments_path(settings.market_dir, arguments.day)}")
-    return 0
+    return 0 if found.ready else EXIT_FAILED
 
 
 def run_quotes(arguments: argparse.Namespace) -> int:

@@ -66,7 +66,7 @@ def choose_universe(
     before is not over, UniverseRefused, and what fetching raises.
     """
     days = _lookback(require_trading_day(day), lookback_days, as_of_ns)
-    instruments = instruments_of(day, market_dir, history)
+    instruments = instruments_of(day, market_dir, history, as_of_ns)
     quotes, unknown = {}, []
     for number, before in enumerate(days, start=1):
         asked = history_of(before) if history_of else history

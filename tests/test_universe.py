@@ -22,7 +22,8 @@ from shijim_live.broker.simulated_history import SimulatedHistory
 from shijim_live.calendar import NotATradingDay, NotYet, previous_trading_day
 from shijim_live.universe import CODES_A_SHARD_MAX, STRATEGIES, Chosen
 from shijim_pipelines import history as histories
-from shijim_pipelines.quotes import INSTRUMENTS_SCHEMA, SCHEMA, QuotesMissing, quotes_path
+from shijim_pipelines.contracts import INSTRUMENTS_SCHEMA
+from shijim_pipelines.quotes import SCHEMA, QuotesMissing, quotes_path
 from shijim_pipelines.ranking import TRADED_TWD_MIN, UNUSUAL_MAX
 from shijim_pipelines.universe import (
     UniverseRefused,
