@@ -105,6 +105,8 @@ def test_each_kind_of_contract_becomes_a_row_with_what_it_says_and_null_for_what
     assert found["TXO27300D6"]["strike_e6"] == 27_300_000_000 and found["TXO27300D6"]["option_right"] == "C"
     assert found["TXO27300D6"]["reference_e6"] == 100_000
     assert found["IX0001"]["reference_e6"] == 27_123_450_000 and found["IX0001"]["limit_up_e6"] is None
+    unpriced = rows(SimpleNamespace(**vars(TSMC) | {"reference": 0.0, "limit_up": 0.0, "limit_down": 0.0}))["2330"]
+    assert [unpriced[f"{name}_e6"] for name in ("reference", "limit_up", "limit_down", "tick")] == [None] * 4
     assert found["030012"]["name"] == "030012" and found["030012"]["tick_rule"] is None
 
 
