@@ -81,21 +81,26 @@ def top_of(rules: Sequence[Rule]) -> int:
     return max((int(found[1]) for rule in rules if (found := _TOP.fullmatch(rule.word))), default=0)
 
 
-def resolve(rules: Sequence[Rule], names: Mapping[str, str], ranked: Sequence[str], day: date) -> tuple[Symbol, ...]:
-    """What the rules choose of the codes listed on a day (code → name), in order, each once. Raises SymbolsRefused.
+def resolve(
+    rules: Sequence[Rule], names: Mapping[str, str], ranked: Sequence[str], day: date
+) -> tuple[tuple[Symbol, ...], list[str]]:
+    """(what the rules choose of the codes listed on a day, code → name, in order, each once; what took nothing away).
 
-    `ranked` are the codes that can be ranked, best first.
+    `ranked` are the codes that can be ranked, best first. A list stands for many days: what is to be taken away may be
+    ranked lower today, or be gone, and that is no mistake. Raises SymbolsRefused.
     """
     listed = _Listed(names, ranked, day)
     chosen: dict[str, Symbol] = {}
-    mistakes = []
+    mistakes, idle = [], []
     for rule in rules:
         codes = listed.codes_of(rule)
-        if isinstance(codes, str):
+        if isinstance(codes, str) and rule.takes_away and not rule.word.startswith("@"):
+            idle.append(f"{rule.where}: -{rule.word} takes nothing away: {codes}")
+        elif isinstance(codes, str):
             mistakes.append(f"{rule.where}: {codes}")
         elif rule.takes_away:
             if not chosen.keys() & set(codes):
-                mistakes.append(f"{rule.where}: -{rule.word} takes nothing away of what stands above it")
+                idle.append(f"{rule.where}: -{rule.word} takes nothing away of what stands above it")
             for code in codes:
                 chosen.pop(code, None)
         else:
@@ -106,7 +111,7 @@ def resolve(rules: Sequence[Rule], names: Mapping[str, str], ranked: Sequence[st
         raise SymbolsRefused("\n".join(mistakes[:MISTAKES_SHOWN_MAX] + more))
     if not chosen:
         raise SymbolsRefused(f"{rules[-1].where}: nothing is left of the list")
-    return tuple(chosen.values())
+    return tuple(chosen.values()), idle
 
 
 class _Listed:

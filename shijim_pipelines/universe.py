@@ -160,12 +160,13 @@ def listed(
     known = {one.code: one for one in every}
     names = dict(zip(instruments["code"].to_pylist(), instruments["name"].to_pylist(), strict=True))
     chosen = []
-    for place, symbol in enumerate(resolve(symbols, names, list(known), day), start=1):
+    picked, idle = resolve(symbols, names, list(known), day)
+    for place, symbol in enumerate(picked, start=1):
         one = known.get(symbol.code, Chosen(symbol.code, place, 0, 0, {}, ()))
         chosen.append(replace(one, rank=place, reasons=(symbol.reason, *one.reasons)))
     if short := top_of(symbols) - len(every):
         notes += [f"@top asks for {short} codes more than can be ranked"] if short > 0 else []
-    return tuple(shared_out(chosen, shards)), tuple(notes)
+    return tuple(shared_out(chosen, shards)), (*notes, *idle)
 
 
 def shared_out(chosen: Sequence[Chosen], shards: int) -> list[Chosen]:

@@ -22,7 +22,7 @@ RANKED = ["TXFD6", "2330", "2317", "0050"]
 
 
 def chosen(text: str) -> list[str]:
-    return [symbol.code for symbol in resolve(parse_symbols(text, "my.list"), LISTED, RANKED, DAY)]
+    return [symbol.code for symbol in resolve(parse_symbols(text, "my.list"), LISTED, RANKED, DAY)[0]]
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,19 @@ def test_every_mistake_is_told_with_its_line_and_the_nearest_code() -> None:
         "my.list:4: XYZ* matches nothing that is listed on 2026-04-09",
         "my.list:5: 030012 is listed, but it is none of what Shijim records (a warrant, a bond, an option, an index)",
         "my.list:6: @best is not understood: write @top:200",
-        "my.list:7: -0050 takes nothing away of what stands above it",
         "my.list:8: 9999 is not listed on 2026-04-09",
+    ]
+
+
+def test_what_takes_nothing_away_today_is_told_and_no_mistake() -> None:
+    rules = parse_symbols("-0050 @top:2 -2412 -9999 -XYZ*", "my.list")
+    symbols, idle = resolve(rules, LISTED, RANKED, DAY)
+    assert [symbol.code for symbol in symbols] == ["TXFD6", "2330"]
+    assert idle == [
+        "my.list:1: -0050 takes nothing away of what stands above it",
+        "my.list:1: -2412 takes nothing away of what stands above it",
+        "my.list:1: -9999 takes nothing away: 9999 is not listed on 2026-04-09",
+        "my.list:1: -XYZ* takes nothing away: XYZ* matches nothing that is listed on 2026-04-09",
     ]
 
 
