@@ -12,8 +12,8 @@ import pyarrow as pa
 from benches.measure import Bench, Effort, Row, folder_on_disk, interleaved, ratio
 from shijim_live.calendar import previous_trading_day
 from shijim_live.universe import STRATEGIES
+from shijim_pipelines.contracts import INSTRUMENTS_SCHEMA
 from shijim_pipelines.quotes import (
-    INSTRUMENTS_SCHEMA,
     SCHEMA,
     quotes_path,
     read_instruments,
@@ -106,7 +106,10 @@ def _write_days(folder: Path, lookback: int) -> list[date]:
         write_quotes(pa.table(columns, SCHEMA.with_metadata(metadata)), folder, day)
     texts = {name: ["TSE"] * SYMBOLS for name in ("name", "exchange", "security_type")}
     prices = dict.fromkeys(("reference_e6", "limit_up_e6", "limit_down_e6"), close)
-    table = pa.table({"code": codes} | texts | prices, INSTRUMENTS_SCHEMA.with_metadata({"trading_day": str(DAY)}))
+    texts["security_type"] = ["STK"] * SYMBOLS
+    known = pa.table({"code": codes} | texts | prices)
+    rows = pa.Table.from_pylist(known.to_pylist(), INSTRUMENTS_SCHEMA)  # what the source does not say is null
+    table = rows.replace_schema_metadata({"trading_day": str(DAY)})
     write_instruments(table, folder, DAY)
     return days
 

@@ -96,6 +96,10 @@ _TRIAL = {
     Market.STOCK: ((_clock(8, 30), _clock(9, 0)), (_clock(13, 25), _clock(13, 30))),
 }
 
+# The broker's update windows for its contracts (fact sheet of the SDK: 14:45 and 17:15, 07:50 and 08:00).
+_UPDATES_AFTER_CLOSE = (_clock(14, 45), _clock(17, 15))
+_UPDATES_BEFORE_OPEN = (_clock(7, 50), _clock(8, 0))
+
 # The log turns over while both markets are shut, and every quarter of an hour, on which both of these fall.
 _SLOT_DAY = _clock(5, 30)
 _SLOT_NIGHT = _clock(14, 45)
@@ -334,6 +338,28 @@ def session_bounds(day: date, market: Market) -> list[SessionBounds]:
         midnight = _midnight_ns(window)
         bounds.append(SessionBounds(session, midnight + open_clock, midnight + close_clock))
     return bounds
+
+
+def contract_updates(day: date) -> tuple[int, ...]:
+    """When the broker renews its list of contracts for trading day `day`, ns UTC: twice after the close of the day
+    before, for the night that begins then, and twice before the open. Raises NotATradingDay."""
+    require_trading_day(day)
+    evening, morning = _midnight_ns(previous_trading_day(day)), _midnight_ns(day)
+    return (*(evening + clock for clock in _UPDATES_AFTER_CLOSE), *(morning + clock for clock in _UPDATES_BEFORE_OPEN))
+
+
+def day_of_contract_update(ns: int) -> date:
+    """The trading day whose list is renewed at an instant: in the morning its own, from 14:45 on the next. Raises
+    NotATradingDay for a moment of a closed day, on which nothing is renewed."""
+    ordinal, since_midnight = _split(ns)
+    today = require_trading_day(date.fromordinal(ordinal))
+    return next_trading_day(today) if since_midnight >= _UPDATES_AFTER_CLOSE[0] else today
+
+
+def last_contract_update(day: date, as_of_ns: int) -> int:
+    """The renewal that a list of `day` asked for at an instant is of: the last one passed, else the first to come."""
+    moments = contract_updates(day)
+    return max((moment for moment in moments if moment <= as_of_ns), default=moments[0])
 
 
 def log_slot(received_ns: int) -> str:

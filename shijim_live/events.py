@@ -24,6 +24,7 @@ RECORD_BYTES: Final = 256
 LEVELS: Final = 5
 TEXT_BYTES: Final = 168
 PRICE_SCALE: Final = 1_000_000
+REST_FIELD: Final = 2**16 - 1  # `field` of a side record with all that has no field of its own, as JSON
 
 ABSENT_I64: Final = -(2**63)  # a time or price the source could not know
 ABSENT_I32: Final = -(2**31)
@@ -37,6 +38,7 @@ class Kind(IntEnum):
 
     TRADE = 1
     BOOK = 2
+    INDEX = 3  # a push of an index, as a Trade; `rest` of its oversize is what has no field there
     START = 16
     STOP = 17
     OUTAGE = 18
@@ -76,6 +78,7 @@ class BrokerClass(IntEnum):
     TXF_L5 = 5  # hftbacktest-style Parquet of L5 differences
     SHIOAJI_STREAM = 6  # JSONL of the first Shijim
     HISTORY_TICKS = 7  # a row of the broker's history: no receive time, no total, top of book only
+    QUOTE_IDX_V1 = 8
 
 
 class Flag(IntFlag):
@@ -241,12 +244,13 @@ _TRADE_NAMES: Final = _HEADER_NAMES + tuple(name for name, char, _ in TRADE_LAYO
 def _field_at() -> dict[tuple[int, int], str]:
     """(kind, offset in the record) → field; a level of a book is named `bid_price_e6[2]`."""
     found = {}
-    for kind, layout in ((Kind.TRADE, HEADER_LAYOUT + TRADE_LAYOUT), (Kind.BOOK, HEADER_LAYOUT + BOOK_LAYOUT)):
+    for kind, body in ((Kind.TRADE, TRADE_LAYOUT), (Kind.INDEX, TRADE_LAYOUT), (Kind.BOOK, BOOK_LAYOUT)):
+        layout = HEADER_LAYOUT + body
         for (name, _, count), (offset, size) in zip(layout, offsets(layout).values(), strict=True):
             for level in range(count):
                 label = f"{name}[{level}]" if count > 1 else name
                 found[(int(kind), offset + level * size // count)] = label
-    return found
+    return found | {(int(Kind.INDEX), REST_FIELD): "rest"}
 
 
 FIELD_AT: Final = _field_at()
@@ -259,7 +263,7 @@ class UnknownRecord(ValueError):
 def decode(record: bytes) -> Trade | Book | Status:
     """One 256-byte record as an event. Raises UnknownRecord for a kind of another version."""
     kind = record[0]
-    if kind == Kind.TRADE:
+    if kind in (Kind.TRADE, Kind.INDEX):
         fields = dict(zip(_TRADE_NAMES, TRADE_STRUCT.unpack(record), strict=True))
         fields["code"] = _text(fields["code"])
         return Trade(**fields)

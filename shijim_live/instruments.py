@@ -136,6 +136,24 @@ def dictionary(codes: Iterable[str]) -> list[dict[str, object]]:
     ]
 
 
+def concrete_code(code: str, day: date) -> str:
+    """`TXFR1`, `TXFR2` → the dated contract the broker delivers for it on a trading day; any other code as it is.
+
+    The near month is the one that has not expired: on its last day it still is, and the next month is R2.
+    """
+    matched = _CONTINUOUS.fullmatch(code)
+    if not matched or matched["root"] not in _ROOTS:
+        return code
+    first = f"{matched['root']}{_month_code(day.year, day.month)}"
+    months_ahead = int(matched["nth"]) - (expiry(first, day) >= day)
+    year, month = divmod(day.year * 12 + day.month - 1 + months_ahead, 12)
+    return f"{matched['root']}{_month_code(year, month + 1)}"
+
+
+def _month_code(year: int, month: int) -> str:
+    return f"{_MONTHS[month - 1]}{year % 10}"
+
+
 def _future_month(code: str) -> str:
     if continuous := _CONTINUOUS.fullmatch(code):
         return "near month" if continuous["nth"] == "1" else "next month"

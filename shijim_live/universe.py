@@ -17,10 +17,12 @@ from shijim_live.calendar import require_trading_day
 from shijim_live.instruments import UnknownInstrument, instrument
 
 UNIVERSE_SCHEMA = 1
+_IF_A_LIST = " (a list of symbols becomes a universe by: shijim rank --symbols FILE)"
 STRATEGIES = ("volume", "volatility", "unusual")
-# The broker accepts this many topics of a connection; the trades and the books of a code are one each.
+# The broker accepts this many topics of a connection; the trades and the books of a code are one each. Who gets both is
+# planned by `broker/capacity.py`.
 TOPICS_MAX = 200
-CODES_A_SHARD_MAX = TOPICS_MAX // 2
+CODES_A_SHARD_MAX = 1_200  # twice what the connections of one person carry by trades alone; more is a slip of the pen
 
 
 class UniverseMissing(ValueError):
@@ -87,9 +89,9 @@ def read_universe_file(path: Path) -> Universe:
     except FileNotFoundError:
         raise UniverseMissing(f"{path}: no such universe file") from None
     except orjson.JSONDecodeError as error:
-        raise _damaged(path, "it", f"is no JSON: {error}") from None
+        raise _damaged(path, "it", f"is no JSON: {error}{_IF_A_LIST}") from None
     if not isinstance(contents, dict):
-        raise _damaged(path, "it", "is no JSON object")
+        raise _damaged(path, "it", f"is no JSON object{_IF_A_LIST}")
     version = contents.get("schema")
     if version != UNIVERSE_SCHEMA:
         raise _damaged(path, "schema", f"is {version!r}, this release reads {UNIVERSE_SCHEMA}")
@@ -184,7 +186,7 @@ class _Reader:
                 raise _damaged(
                     self.path,
                     f"shard {shard}",
-                    f"has {count} codes: 1 to {CODES_A_SHARD_MAX} fit ({TOPICS_MAX} topics, two a code)",
+                    f"has {count:,} codes: 1 to {CODES_A_SHARD_MAX:,} can be planned",
                 )
 
     def _day(self, value: object, where: str) -> date:

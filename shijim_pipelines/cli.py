@@ -20,6 +20,7 @@ from shijim_live.store import ship
 from shijim_live.store.parquet import write_durably
 from shijim_pipelines import (
     archive,
+    contracts,
     datasets,
     demo,
     flow_study,
@@ -28,6 +29,7 @@ from shijim_pipelines import (
     quotes,
     raw_export,
     stages,
+    symbols,
     universe,
 )
 from shijim_pipelines.event_file import InvalidDataset
@@ -54,7 +56,7 @@ def parser() -> Parser:
     archived = _verb(verbs, "archive", run_archive, "copy sealed segments to verified Parquet")
     archived.add_argument("--day", type=day, help="archive all, but speak only of segments of this trading day")
 
-    asked = _verb(verbs, "query", run_query, "ask the archive in ClickHouse's SQL: views ticks, books, statuses")
+    asked = _verb(verbs, "query", run_query, "ask the archive in SQL: views ticks, books, indices, statuses")
     asked.add_argument("sql", help="like: SELECT code, sum(volume) FROM ticks GROUP BY code")
     asked.add_argument("--format", choices=("table", "jsonl", "csv"), default="table")
 
@@ -100,7 +102,9 @@ def _governance_verbs(verbs: Verbs) -> None:
     """What the daily run does to a trading day, one verb an asset."""
     _daily(verbs, "instruments", run_instruments, "ask the broker what is listed on a trading day")
     _daily(verbs, "quotes", run_quotes, "ask the broker for the totals of a trading day's closed sessions")
-    _daily(verbs, "rank", run_rank, "rank the universe of a trading day, which record then records")
+    ranking = _daily(verbs, "rank", run_rank, "rank the universe of a trading day, which record then records")
+    ranking.add_argument("--symbols", metavar="LIST", help="a file or words of your own instead of UNIVERSE_LIMIT: "
+                         "2330 TXF* @top:200 -2317")  # fmt: skip
     gaps = _daily(verbs, "gaps", run_gaps, "what became of every gap of a trading day: its ledger")
     gaps.add_argument("--json", action="store_true", help="the ledger's lines, for a script")
     _daily(verbs, "backfill", run_backfill, "fill gaps from the broker's history, where an answer can be proven")
@@ -233,12 +237,14 @@ def run_audit(arguments: argparse.Namespace) -> int:
 
 
 def run_instruments(arguments: argparse.Namespace) -> int:
-    """Prints what is listed; asked once, then read from disk."""
+    """Prints what is listed, and whether it is enough to start with."""
     settings = _settings(arguments)
-    table = stages.list_instruments(settings, arguments.day, stages.history_of(settings, arguments.day))
-    print(table.to_pandas().to_string(index=False))
+    history = stages.history_of(settings, arguments.day)
+    table, found = stages.list_instruments(settings, arguments.day, history, time.time_ns())
+    print(table.to_pandas(integer_object_nulls=True).fillna("").to_string(index=False))
+    print(contracts.describe(found))
     print(f"{table.num_rows:,} instruments: {quotes.instruments_path(settings.market_dir, arguments.day)}")
-    return 0
+    return 0 if found.ready else EXIT_FAILED
 
 
 def run_quotes(arguments: argparse.Namespace) -> int:
@@ -258,9 +264,10 @@ def run_rank(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     with _bar("quotes", "day") as progress:
         history = stages.history_of(settings, arguments.day)
-        ranked, path = stages.choose(settings, arguments.day, history, time.time_ns(), progress)
+        rules = symbols.read_symbols(arguments.symbols) if arguments.symbols is not None else ()
+        ranked, path = stages.choose(settings, arguments.day, history, time.time_ns(), progress, rules)
     print(universe.describe(ranked))
-    print(f"universe: {path}\nnext: shijim-live record, which reads it")
+    print(f"universe: {path}\nnext: shijim-live plan --day {arguments.day}; shijim-live record reads it")
     return 0
 
 

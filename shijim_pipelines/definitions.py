@@ -31,7 +31,7 @@ from shijim_live.settings import Settings  # noqa: E402
 settings = Settings.from_environment()
 calendar.follow(settings.calendar_overrides)  # before the partitions, which leave out the closures known by then
 
-from shijim_pipelines.daily import jobs, market, products, proof, recorded  # noqa: E402
+from shijim_pipelines.daily import jobs, listing, market, products, proof, recorded  # noqa: E402
 from shijim_pipelines.daily.alerts import failure_sensor  # noqa: E402
 from shijim_pipelines.daily.console import console  # noqa: E402
 from shijim_pipelines.daily.resources import BrokerHistory, Place  # noqa: E402
@@ -55,8 +55,16 @@ defs = dg.Definitions(
         products.backtest,
     ],
     asset_checks=[recorded.sound_ticks, recorded.sound_books],
-    jobs=[jobs.whole_day, jobs.before_the_open, jobs.after_close, jobs.after_night, jobs.ask_again, jobs.ship],
-    schedules=schedules(jobs.before_the_open, jobs.after_close, jobs.after_night),
+    jobs=[
+        jobs.whole_day,
+        jobs.before_the_open,
+        jobs.after_close,
+        jobs.after_night,
+        jobs.ask_again,
+        jobs.ship,
+        listing.renew_contracts,
+    ],
+    schedules=[*schedules(jobs.before_the_open, jobs.after_close, jobs.after_night), listing.contracts_renewed],
     sensors=[
         gap_sensor(jobs.ask_again, settings.reports_dir, settings.alert_command, settings.alert_webhook),
         backlog_sensor(jobs.ship, settings.archive_dir, settings.shipped_dir),

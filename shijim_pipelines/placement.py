@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from rust_indicators import BookRepeats, Continuity
 from shijim_live.calendar import FIRST_YEAR, MINUTE_NS, Market, Session, in_session, to_exchange_ns, window_trading_day
 from shijim_live.calendar import session_window as calendar_window
-from shijim_live.events import ABSENT_I64, BrokerClass, Exchange, Kind
-from shijim_live.store.schema import Rows, check_kinds, code_ranks, gather, record_dtype
+from shijim_live.events import ABSENT_I64, BrokerClass, Exchange
+from shijim_live.store.schema import Rows, check_kinds, code_ranks, gather, masks, record_dtype
 
 # Stamps outside these years are not placed by: the broker's decoder answers garbage with the year 2000.
 YEARS: Final = (FIRST_YEAR, 2100)
@@ -83,10 +83,8 @@ class Placement:
         found = [index for index, verdict, *_ in self._continuity.observe_records(records) if verdict == "duplicate"]
         repeated[found] = True
         repeated[self._books.observe_records(records)] = True
-        trades, books = kinds == Kind.TRADE, kinds == Kind.BOOK
-        places = {"ticks": trades, "books": books, "statuses": ~(trades | books)}
         ranks = code_ranks(headers["code"])[0].astype(np.uint16)
-        for table, mask in places.items():
+        for table, mask in masks(kinds).items():
             order = np.flatnonzero(mask)
             order = order[np.argsort(ranks[order], kind="stable")]
             table_days = days[order]

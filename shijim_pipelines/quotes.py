@@ -27,6 +27,9 @@ from shijim_live.calendar import (
     NotYet,
     Session,
     SessionBounds,
+    contract_updates,
+    last_contract_update,
+    next_trading_day,
     previous_trading_day,
     session_bounds,
     wall_clock,
@@ -34,6 +37,7 @@ from shijim_live.calendar import (
 from shijim_live.instruments import expiry, instrument, root_of
 from shijim_live.store.parquet import replace_durably
 from shijim_pipelines.answers import AnswerRefused, columns_of, count, e6
+from shijim_pipelines.contracts import INSTRUMENTS_SCHEMA, contract_table
 
 SHARES_A_LOT: Final = 1_000
 # The broker's table of a day's stocks was seen to be out 79 minutes after the close; asked earlier, it is empty.
@@ -51,17 +55,10 @@ SCHEMA: Final = pa.schema(
         pa.field("asked", pa.string(), nullable=False),  # daily_quotes | kbars
     ]
 )
-INSTRUMENTS_SCHEMA: Final = pa.schema(
-    [
-        *(pa.field(name, pa.string(), nullable=False) for name in ("code", "name", "exchange", "security_type")),
-        *(pa.field(f"{name}_e6", pa.int64()) for name in ("reference", "limit_up", "limit_down")),
-    ]
-)
 _PRICES: Final = ("Open", "High", "Low", "Close")
 _PRICES_E6: Final = ("open_e6", "high_e6", "low_e6", "close_e6")
 _QUOTE_COLUMNS: Final = ("Date", "Code", *_PRICES, "Volume", "Transaction", "Amount")
 _BAR_COLUMNS: Final = ("ts", *_PRICES, "Volume", "Amount")
-_INSTRUMENT_COLUMNS: Final = ("Code", "Name", "Exchange", "SecurityType", "Reference", "LimitUp", "LimitDown")
 
 
 class QuotesMissing(FileNotFoundError):
@@ -299,23 +296,16 @@ def closing_totals(market_dir: Path, day: date) -> dict[tuple[str, str], int]:
     return {(row["code"], row["session"]): row["volume"] for row in rows if not row["odd_shares"]}
 
 
-def fetch_instruments(history: History, day: date) -> pa.Table:
-    """A table of INSTRUMENTS_SCHEMA, by code: what can be subscribed on `day`. Raises AnswerRefused."""
-    where = f"instruments of {day}"
-    answer = columns_of(history.instruments(day), _INSTRUMENT_COLUMNS, where)
-    codes = [str(code) for code in answer["Code"]]
-    if not codes:
-        raise AnswerRefused(f"{where}: none at all on a trading day. Ask again later")
-    if len(set(codes)) < len(codes):
-        twice = min(code for code in set(codes) if codes.count(code) > 1)
-        raise AnswerRefused(f"{where}: {twice} stands there twice. Nothing was written")
-    order = sorted(range(len(codes)), key=codes.__getitem__)
-    columns: dict[str, list[object]] = {}
-    for field, name in zip(INSTRUMENTS_SCHEMA, _INSTRUMENT_COLUMNS, strict=True):
-        values = [answer[name][place] for place in order]
-        is_price = field.name.endswith("_e6")
-        columns[field.name] = [e6(value, f"{where}: {name}") if is_price else str(value) for value in values]
-    return pa.table(columns, INSTRUMENTS_SCHEMA.with_metadata({"trading_day": str(day)}))
+def fetch_instruments(history: History, day: date, as_of_ns: int | None = None) -> pa.Table:
+    """A table of INSTRUMENTS_SCHEMA, by code: what can be subscribed on `day`. Raises AnswerRefused.
+
+    `as_of_ns` is when it is asked; None says nothing of it, and such a table is never too old.
+    """
+    table = contract_table(history.instruments(day), f"instruments of {day}")
+    metadata = {"trading_day": str(day)}
+    if as_of_ns is not None:
+        metadata["refreshed"] = str(last_contract_update(day, as_of_ns))
+    return table.replace_schema_metadata(metadata)
 
 
 def write_instruments(table: pa.Table, market_dir: Path, day: date) -> Path:
@@ -360,12 +350,24 @@ def _said(table: pa.Table, name: str) -> str:
 # What a day needs
 
 
-def instruments_of(day: date, market_dir: Path, history: History | None) -> pa.Table:
-    """The instruments of a day, from disk or else fetched and written. QuotesMissing without a history to ask."""
+def instruments_of(day: date, market_dir: Path, history: History | None, as_of_ns: int | None = None) -> pa.Table:
+    """The instruments of a day, from disk or else fetched and written. QuotesMissing without a history to ask.
+
+    With `as_of_ns`, what was fetched before the broker last renewed its list is fetched again – until it lists the next
+    day: what it says then is no longer of this one.
+    """
     if history is None or instruments_path(market_dir, day).exists():
-        return read_instruments(market_dir, day)
-    write_instruments(fetch_instruments(history, day), market_dir, day)
+        table = read_instruments(market_dir, day)
+        if history is None or as_of_ns is None or _is_fresh(table, day, as_of_ns):
+            return table
+    write_instruments(fetch_instruments(history, day, as_of_ns), market_dir, day)
     return read_instruments(market_dir, day)
+
+
+def _is_fresh(table: pa.Table, day: date, as_of_ns: int) -> bool:
+    said = _said(table, "refreshed")
+    over_ns = contract_updates(next_trading_day(day))[0]
+    return not said or as_of_ns >= over_ns or int(said) >= last_contract_update(day, as_of_ns)
 
 
 def quotes_of(

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from shijim_live.broker.history import History, HistoryUnavailable
 from shijim_live.broker.simulated_history import Defect
-from shijim_live.calendar import require_trading_day
+from shijim_live.calendar import previous_trading_day, require_trading_day
 from shijim_live.instruments import instrument
 from shijim_live.settings import Settings
 from shijim_live.store import ship
@@ -23,13 +23,16 @@ from shijim_live.store.lake import Lake
 from shijim_live.store.server import Server
 from shijim_live.universe import Universe, UniverseMissing, read_universe, universe_path
 from shijim_pipelines import datasets, flow_study, quality
+from shijim_pipelines.answers import AnswerRefused
 from shijim_pipelines.archive import NothingArchived
+from shijim_pipelines.contracts import Readiness, readiness
 from shijim_pipelines.event_file import InvalidDataset
 from shijim_pipelines.history import history_for
 from shijim_pipelines.proof import audit, backfill, certificate, ledger
 from shijim_pipelines.proof.day_segments import Manifests, not_archived
 from shijim_pipelines.proof.gap_report import GapReport, read_report, write_report
-from shijim_pipelines.quotes import closing_totals, instruments_of, quotes_of
+from shijim_pipelines.quotes import QuotesMissing, closing_totals, instruments_of, quotes_of, read_instruments
+from shijim_pipelines.symbols import Rule
 from shijim_pipelines.universe import UniverseRefused, choose_universe, write_universe
 
 if TYPE_CHECKING:
@@ -50,9 +53,14 @@ def wanted_codes(settings: Settings, day: date) -> tuple[str, ...]:
     return tuple(one.code for one in universe.chosen)
 
 
-def list_instruments(settings: Settings, day: date, history: History) -> pa.Table:
-    """What can be subscribed on the day; asked once, then read from disk."""
-    return instruments_of(day, settings.market_dir, history)
+def list_instruments(settings: Settings, day: date, history: History, now_ns: int) -> tuple[pa.Table, Readiness]:
+    """What can be subscribed on the day, and whether it is enough; asked again once the broker has renewed its list."""
+    table = instruments_of(day, settings.market_dir, history, now_ns)
+    try:
+        before = read_instruments(settings.market_dir, previous_trading_day(day))
+    except (QuotesMissing, AnswerRefused):
+        before = None  # a comparison only: yesterday's file is not worth today's
+    return table, readiness(table, before)
 
 
 def take_quotes(settings: Settings, day: date, history: History, now_ns: int) -> pa.Table:
@@ -71,8 +79,9 @@ def _is_recorded(settings: Settings, day: date) -> bool:
 
 
 def choose(settings: Settings, day: date, history: History, now_ns: int,
-           progress: Callable[[date, int, int], None] = lambda *_: None) -> tuple[Universe, Path]:  # fmt: skip
-    """Ranks the universe of the day and writes it where `shijim-live record` reads it.
+           progress: Callable[[date, int, int], None] = lambda *_: None,
+           symbols: Sequence[Rule] = ()) -> tuple[Universe, Path]:  # fmt: skip
+    """Ranks the universe of the day, or takes a person's list, and writes it where `shijim-live record` reads it.
 
     Once the day is recorded its universe stands: another would claim that other codes should have been recorded.
     Raises UniverseRefused when the day was recorded without one.
@@ -101,6 +110,7 @@ def choose(settings: Settings, day: date, history: History, now_ns: int,
         settings.total_shards,
         as_of_ns=now_ns,
         history_of=asked,
+        symbols=symbols,
         progress=progress,
     )
     return universe, write_universe(universe, settings.universe_dir)

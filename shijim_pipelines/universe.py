@@ -6,6 +6,7 @@ What a universe file is, and who reads it, is `shijim_live/universe.py`.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
@@ -14,13 +15,13 @@ from statistics import median_high
 
 import pyarrow as pa
 
+from shijim_live.broker.capacity import CONNECTIONS_RECORDING, Depth, plan_universe
 from shijim_live.broker.history import History
 from shijim_live.calendar import NotYet, previous_trading_day, require_trading_day, wall_clock
 from shijim_live.store.parquet import write_durably
 from shijim_live.universe import (
     CODES_A_SHARD_MAX,
     STRATEGIES,
-    TOPICS_MAX,
     Chosen,
     Universe,
     encode_universe,
@@ -29,8 +30,10 @@ from shijim_live.universe import (
 )
 from shijim_pipelines.quotes import every_session, instruments_of, instruments_path, quotes_of, quotes_path
 from shijim_pipelines.ranking import ranked
+from shijim_pipelines.symbols import Rule, resolve, top_of
 
-__all__ = ["UniverseRefused", "choose_universe", "describe", "rank", "read_universe", "shared_out", "write_universe"]
+__all__ = ["UniverseRefused", "choose_universe", "describe", "listed", "rank", "read_universe", "shared_out",
+           "write_universe"]  # fmt: skip
 
 SHOWN_MAX = 20  # codes a terminal shows; the file has all
 
@@ -51,17 +54,19 @@ def choose_universe(
     as_of_ns: int,
     history_of: Callable[[date], History | None] | None = None,
     punished: Collection[str] = (),
+    symbols: Sequence[Rule] = (),
     progress: Callable[[date, int, int], None] = lambda day, number, total: None,
 ) -> Universe:
     """The universe of `day` from the `lookback_days` trading days before it; what is not on disk is fetched first.
 
     `history` None asks nobody; `history_of` is whom to ask about each day before, None for a day that has no history.
-    `punished` are codes under disposition, which trade by call auctions. Raises
-    NotATradingDay, NotYet while the day before is not over, UniverseRefused, and what fetching raises. `progress` is
-    told each day that is there, its number from 1, and of how many.
+    `punished` are codes under disposition, which trade by call auctions. `symbols` are a person's own list: it chooses,
+    instead of `limit`, and the ranking says what @top is and how heavy a code is. `progress` is told each
+    day that is there, its number from 1, and of how many. Raises SymbolsRefused, NotATradingDay, NotYet while the day
+    before is not over, UniverseRefused, and what fetching raises.
     """
     days = _lookback(require_trading_day(day), lookback_days, as_of_ns)
-    instruments = instruments_of(day, market_dir, history)
+    instruments = instruments_of(day, market_dir, history, as_of_ns)
     quotes, unknown = {}, []
     for number, before in enumerate(days, start=1):
         asked = history_of(before) if history_of else history
@@ -73,7 +78,11 @@ def choose_universe(
     lookback = tuple(quotes)
     if not lookback:
         raise UniverseRefused(f"{day}: of none of the {len(days)} trading days before it are quotes known")
-    chosen, notes = rank(quotes, instruments, day, strategies, limit, shards, punished)
+    if symbols:
+        chosen, notes = listed(symbols, quotes, instruments, day, strategies, shards, punished)
+        limit = len(chosen)
+    else:
+        chosen, notes = rank(quotes, instruments, day, strategies, limit, shards, punished)
     notes = (*notes, *(f"{before} is left out: it was imported, and has no quotes" for before in unknown))
     inputs = sorted([instruments_path(market_dir, day), *(quotes_path(market_dir, before) for before in lookback)])
     return Universe(
@@ -137,16 +146,39 @@ def rank(
     return tuple(shared_out(chosen, shards)), tuple(notes)
 
 
+def listed(
+    symbols: Sequence[Rule],
+    quotes: Mapping[date, pa.Table],
+    instruments: pa.Table,
+    day: date,
+    strategies: Sequence[str],
+    shards: int,
+    punished: Collection[str] = (),
+) -> tuple[tuple[Chosen, ...], tuple[str, ...]]:
+    """What a person's list chooses, in its order and shared out. Pure. Raises SymbolsRefused, UniverseRefused."""
+    every, notes = ranked(quotes, instruments, day, strategies, instruments.num_rows, punished)
+    known = {one.code: one for one in every}
+    names = dict(zip(instruments["code"].to_pylist(), instruments["name"].to_pylist(), strict=True))
+    chosen = []
+    picked, idle = resolve(symbols, names, list(known), day)
+    for place, symbol in enumerate(picked, start=1):
+        one = known.get(symbol.code, Chosen(symbol.code, place, 0, 0, {}, ()))
+        chosen.append(replace(one, rank=place, reasons=(symbol.reason, *one.reasons)))
+    if short := top_of(symbols) - len(every):
+        notes += [f"@top asks for {short} codes more than can be ranked"] if short > 0 else []
+    return tuple(shared_out(chosen, shards)), (*notes, *idle)
+
+
 def shared_out(chosen: Sequence[Chosen], shards: int) -> list[Chosen]:
     """Every code on the shard with the least load so far, heaviest code first; trades and books stay together.
 
     A load of 0 is not known and counts as the median of the others. Raises UniverseRefused when a shard would have no
-    code, or more topics than a connection.
+    code, or more than can be planned; how deep each is recorded is `shijim-live plan`.
     """
     if len(chosen) > shards * CODES_A_SHARD_MAX:
         needed = -(-len(chosen) // CODES_A_SHARD_MAX)
         raise UniverseRefused(
-            f"{len(chosen)} codes are {2 * len(chosen)} topics, and {shards} shards carry {TOPICS_MAX} each: set "
+            f"{len(chosen):,} codes are more than {shards} shards take, {CODES_A_SHARD_MAX:,} each: set "
             f"TOTAL_SHARDS={needed} or more, or UNIVERSE_LIMIT={shards * CODES_A_SHARD_MAX} or less"
         )
     if len(chosen) < shards:
@@ -189,7 +221,11 @@ def describe(universe: Universe) -> str:
     lines.append("")
     for shard in range(universe.shards):
         of_shard = [one.load for one in universe.chosen if one.shard == shard]
+        plan = plan_universe(universe, shard, max(CONNECTIONS_RECORDING, universe.shards))
+        depths = Counter(place.depth for place in plan.places)
         lines.append(
-            f"shard {shard}: {len(of_shard)} codes, {2 * len(of_shard)} topics, {sum(of_shard):,} events a day"
+            f"shard {shard}: {len(of_shard)} codes, {sum(of_shard):,} events a day; of {plan.connections} connections "
+            f"{depths[Depth.BOOKS]} get trades and books, {depths[Depth.TRADES]} trades, "
+            f"{depths[Depth.NOTHING]} nothing"
         )
     return "\n".join([*lines, *universe.notes])

@@ -27,7 +27,8 @@ HEADER_FIELDS, TRADE_FIELDS, LEVEL_FIELDS, BOOK_FIELDS, TEXT_FIELDS = map(str.sp
     "first_derived_ask_vol underlying_price_e6",
     "begin_ns end_ns value field part parts text_length text",
 ))  # fmt: skip
-BODIES = {1: struct.Struct("<qII14q6I48x"), 2: struct.Struct("<10q10I10iIIqqIIq")}
+TRADE = struct.Struct("<qII14q6I48x")
+BODIES = {1: TRADE, 2: struct.Struct("<10q10I10iIIqqIIq"), 3: TRADE}
 TEXT = struct.Struct("<qqq4H168s")
 
 CRC_TABLE = []
@@ -118,7 +119,7 @@ def fields(record: bytes) -> dict[str, Any]:
     found = dict(zip(HEADER_FIELDS, HEADER.unpack_from(record), strict=True))
     found["code"] = found["code"].rstrip(b"\0")
     body = BODIES.get(found["kind"], TEXT).unpack_from(record, 56)
-    if found["kind"] == 1:
+    if found["kind"] in (1, 3):
         return found | dict(zip(TRADE_FIELDS, body, strict=True))
     if found["kind"] == 2:
         levels = {name: body[5 * at : 5 * at + 5] for at, name in enumerate(LEVEL_FIELDS)}

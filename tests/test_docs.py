@@ -110,6 +110,7 @@ def test_options_named_by_themselves_exist(name: str) -> None:
     sources = (
         "shijim_live/command_line.py",
         "shijim_live/cli.py",
+        "shijim_live/cli_plan.py",
         "shijim_live/cli_record.py",
         "shijim_live/cli_replay.py",
         "shijim_pipelines/cli.py",

@@ -270,10 +270,10 @@ def test_half_a_file_and_no_file_are_told_apart(tmp_path: Path) -> None:
         read_universe(tmp_path, DAY)
 
 
-def test_a_shard_holds_no_more_codes_than_a_connection_has_topics(tmp_path: Path) -> None:
+def test_a_shard_holds_no_more_codes_than_can_be_planned(tmp_path: Path) -> None:
     codes = tuple(f"{number}" for number in range(1_000, 1_001 + CODES_A_SHARD_MAX))
     path = put(tmp_path, universe_of(codes))
-    with pytest.raises(UniverseDamaged, match="shard 0 has 101 codes: 1 to 100 fit"):
+    with pytest.raises(UniverseDamaged, match="shard 0 has 1,201 codes: 1 to 1,200 can be planned"):
         read_universe(path.parent, DAY)
 
 

@@ -439,7 +439,11 @@ def test_the_fingerprint_is_the_engines_and_moves_with_every_column(recorded: Pa
         paths = recorded.glob(f"{table}/*/*.parquet")
         for path in (path for path in paths if (recorded / "segments" / f"{path.stem}.json").exists()):
             total = added(total, fingerprint(pq.ParquetFile(path, read_dictionary=LABELS).read(), table))
-        (row,) = lake.query(fingerprints_sql(table, f"{table}_raw").replace("run_id, segment", "source")).to_pylist()
+        rows = lake.query(fingerprints_sql(table, f"{table}_raw").replace("run_id, segment", "source")).to_pylist()
+        if table == "indices":
+            assert (rows, total) == ([], NOTHING)  # the simulated exchange has none
+            continue
+        (row,) = rows
         assert (row["rows"], row["total"]) == total
         data = lake.query(f"SELECT * FROM {table}_raw ORDER BY sequence LIMIT 2")
         for name in data.schema.names:

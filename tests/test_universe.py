@@ -22,7 +22,8 @@ from shijim_live.broker.simulated_history import SimulatedHistory
 from shijim_live.calendar import NotATradingDay, NotYet, previous_trading_day
 from shijim_live.universe import CODES_A_SHARD_MAX, STRATEGIES, Chosen
 from shijim_pipelines import history as histories
-from shijim_pipelines.quotes import INSTRUMENTS_SCHEMA, SCHEMA, QuotesMissing, quotes_path
+from shijim_pipelines.contracts import INSTRUMENTS_SCHEMA
+from shijim_pipelines.quotes import SCHEMA, QuotesMissing, quotes_path
 from shijim_pipelines.ranking import TRADED_TWD_MIN, UNUSUAL_MAX
 from shijim_pipelines.universe import (
     UniverseRefused,
@@ -233,10 +234,10 @@ def test_shards_are_balanced_within_one_code_and_none_is_empty(loads: list[int],
     assert max(sums) - min(sums) <= max(one.load for one in shared)
 
 
-def test_more_codes_than_topics_are_refused_with_what_would_do() -> None:
+def test_more_codes_than_can_be_planned_are_refused_with_what_would_do() -> None:
     full = shared_out(weighed(*[1_000_000, *([1] * (2 * CODES_A_SHARD_MAX - 1))]), 2)
     assert [sum(one.shard == shard for one in full) for shard in range(2)] == [CODES_A_SHARD_MAX] * 2
-    with pytest.raises(UniverseRefused, match=r"201 codes are 402 topics, .* set TOTAL_SHARDS=3"):
+    with pytest.raises(UniverseRefused, match=r"2,401 codes are more than 2 shards take, .* set TOTAL_SHARDS=3"):
         shared_out(weighed(*([1] * (2 * CODES_A_SHARD_MAX + 1))), 2)
 
 

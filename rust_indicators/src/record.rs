@@ -13,6 +13,9 @@ pub const LEVELS: usize = 5;
 /// Longest piece of text one record carries; longer text continues in the next record.
 pub const TEXT_BYTES: usize = 168;
 
+/// `field` of a side record that stands for all attributes without a field of their own: JSON by the broker's names.
+pub const REST_FIELD: u16 = u16::MAX;
+
 /// What the source could not know, or what travels in a side record because it does not fit here.
 pub const ABSENT_I64: i64 = i64::MIN;
 pub const ABSENT_I32: i32 = i32::MIN;
@@ -34,6 +37,8 @@ macro_rules! numbers {
 numbers!(pub mod kind: u8 {
     TRADE = 1;
     BOOK = 2;
+    /// A push of an index, in the layout of a trade; what has no field there is a side record for `REST_FIELD`.
+    INDEX = 3;
     START = 16;
     STOP = 17;
     OUTAGE = 18;
@@ -70,6 +75,7 @@ numbers!(pub mod broker_class: u8 {
     TXF_L5 = 5;
     SHIOAJI_STREAM = 6;
     HISTORY_TICKS = 7;
+    QUOTE_IDX_V1 = 8;
 });
 
 numbers!(pub mod flag: u32 {

@@ -88,6 +88,7 @@ pub fn constants() -> Vec<(&'static str, &'static str, i64)> {
         ("CODE_BYTES", CODE_BYTES as i64),
         ("LEVELS", LEVELS as i64),
         ("TEXT_BYTES", TEXT_BYTES as i64),
+        ("REST_FIELD", REST_FIELD as i64),
         ("ABSENT_I64", ABSENT_I64),
         ("ABSENT_I32", ABSENT_I32 as i64),
         ("ABSENT_U32", ABSENT_U32 as i64),

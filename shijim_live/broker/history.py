@@ -155,7 +155,10 @@ class History(Protocol):
         """
 
     def instruments(self, day: date) -> Columns:
-        """What can be subscribed that day: Code Name Exchange SecurityType Reference LimitUp LimitDown."""
+        """What can be subscribed that day: Code Name Exchange SecurityType Reference LimitUp LimitDown.
+
+        And what else of `contracts.CONTRACT_FIELDS` the source knows.
+        """
 
     def usage(self) -> Row:
         """The broker's own account of today: connections bytes limit_bytes remaining_bytes."""

@@ -48,7 +48,7 @@ from shijim_live.calendar import (
     trading_days,
     wall_clock,
 )
-from shijim_live.instruments import PRICE_SCALE, instrument
+from shijim_live.instruments import PRICE_SCALE, delivery, expiry, instrument, root_of
 
 __all__ = ["Defect", "SimulatedHistory"]
 
@@ -222,6 +222,12 @@ class SimulatedHistory:
             Reference=prices([reference_e6 for _, reference_e6 in listed]),
             LimitUp=prices([up_e6 for _, up_e6 in limits]),
             LimitDown=prices([down_e6 for down_e6, _ in limits]),
+            Currency=["TWD"] * len(listed),
+            Multiplier=[one.contract_size if one.market is Market.FUTURES else None for one in known],
+            Unit=[one.contract_size if one.market is Market.STOCK else None for one in known],
+            LastTradingDate=[expiry(code, day) if root_of(code) else None for code, _ in listed],
+            DeliveryMonth=["{}{:02}".format(*delivery(code, day)) if root_of(code) else None for code, _ in listed],
+            UpdateDate=[day] * len(listed),
         )
 
     def usage(self) -> Row:

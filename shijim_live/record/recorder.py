@@ -23,6 +23,7 @@ import orjson
 from rust_indicators import Publisher
 from shijim_live import __version__
 from shijim_live.broker.connection import Connection, Subscription
+from shijim_live.broker.index_quotes import index_records
 from shijim_live.calendar import wall_clock
 from shijim_live.events import (
     BOOK_LAYOUT,
@@ -47,6 +48,7 @@ LOCK_SECONDS_MAX = 1.0
 LOCK_TRY_SECONDS = 0.02
 # A session is at most this long: what the continuity of a restarted recorder must look back on.
 SESSION_NS_MAX = 20 * 3_600 * 1_000_000_000
+QUARANTINE_CHARACTERS_MAX = 8_000  # of an index that cannot be read; the publisher's own limit for the others
 SPACE_TRY_SECONDS = 0.2  # between two attempts of a feed that can wait for space
 LOST = "broker connection lost"  # text of an OUTAGE without a better one
 REMARK = 2  # value of a CONNECTION event that is no change of it
@@ -138,11 +140,24 @@ class Sink:
             self.quote = _until_taken(publisher.publish, give_up)
             self.records = _until_all_taken(publisher.publish_records, give_up)
             self._status = _until_taken(publisher.publish_status, give_up)
+        self._index = self.records  # an index is none of the universe's codes
         if codes is not None:
             self.quote = _quotes_of(frozenset(codes), self.quote)
             self.records = _records_of(frozenset(codes), self.records)
         self._down_since_ns = down_since_ns
         self._down_text = LOST
+
+    def index(self, delivered: object, received_ns: int, connection: int = 0) -> None:
+        """An index push of the broker, which has a callback of its own. One that cannot be read is quarantined."""
+        try:
+            records = index_records(delivered, received_ns, connection)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a broker object may panic, and costs one event
+            text = f"{type(delivered).__name__}: {error}"[:QUARANTINE_CHARACTERS_MAX]
+            self._status(Kind.QUARANTINE, received_ns, text=text, connection=connection)
+            return
+        self._index(records)
 
     def connection(self, change: Connection, received_ns: int, text: str = "", since_ns: int | None = None) -> None:
         """A hole we know about is a fact: it is written when it begins, and sized when it ends.

@@ -136,7 +136,7 @@ def _print_arrow(paths: list[Path], choice: Choice, out: BinaryIO, problems: lis
     """An Arrow IPC stream of one table: ticks, unless --kind asks for books or a status kind."""
     from shijim_live.store.schema import stream_table
 
-    table = {None: "ticks", "trade": "ticks", "book": "books"}.get(choice.kind, "statuses")
+    table = {None: "ticks", "trade": "ticks", "book": "books", "index": "indices"}.get(choice.kind, "statuses")
     chunks = (chunk for path in _worth_reading(paths, choice) for chunk in wal.records(path, problems))
     stream_table(table, map(choice.records, chunks), choice.limit, out)
 

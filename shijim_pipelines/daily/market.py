@@ -3,7 +3,7 @@
 import dagster as dg
 
 from shijim_live.broker.history import HistoryUnavailable, QuotaExhausted
-from shijim_pipelines import pictures, quotes, stages
+from shijim_pipelines import contracts, pictures, quotes, stages
 from shijim_pipelines.answers import AnswerRefused
 from shijim_pipelines.daily import shown
 from shijim_pipelines.daily.policy import BROKER_HISTORY, Result, daily_asset
@@ -13,16 +13,29 @@ from shijim_pipelines.daily.schedules import freshness
 GROUP = "market"
 
 
-@daily_asset(GROUP, {"shioaji", "parquet"}, BROKER_HISTORY, metadata=shown.columns(quotes.INSTRUMENTS_SCHEMA))
+READY = dg.AssetCheckSpec(
+    "ready", asset="instruments", description="There are stocks and futures, and not far fewer than the day before."
+)
+
+
+@daily_asset(
+    GROUP,
+    {"shioaji", "parquet"},
+    BROKER_HISTORY,
+    checks=[READY],
+    metadata=shown.columns(contracts.INSTRUMENTS_SCHEMA),
+)
 def instruments(context: dg.AssetExecutionContext, place: Place, broker: BrokerHistory) -> Result:
     """What can be subscribed on the day, with reference prices and limits, as the broker lists it."""
-    settings, tables = place.settings(), []
+    settings, found = place.settings(), []
     with said_plainly():
-        tables += [stages.list_instruments(settings, day, broker.of(settings, day)) for day in days(context)]
+        found += [stages.list_instruments(settings, day, broker.of(settings, day), now_ns()) for day in days(context)]
+    tables = [table for table, _ in found]
     paths = [quotes.instruments_path(settings.market_dir, day) for day in days(context)]
     context.log.info(f"{tables[-1].num_rows:,} instruments")
     metadata = shown.result(sum(table.num_rows for table in tables), paths, listed=shown.table(tables[-1].to_pylist()))
-    return Result(metadata=metadata)
+    said = [line for _, ready in found for line in (*ready.problems, *ready.warnings)]
+    return Result(metadata=metadata, check_results=[shown.warning(READY.name, "; ".join(said))])
 
 
 TOTALS_KNOWN = dg.AssetCheckSpec(

@@ -100,7 +100,7 @@ def _schedule(name: str, job: Job, cron: str, decide: Decision, text: str) -> dg
     def evaluate(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         calendar.refresh()
         try:
-            at = _at(context)
+            at = taipei(context)
             return request(decide(at.date()), name, job.name, at)
         except NotATradingDay as reason:
             return dg.SkipReason(str(reason))
@@ -120,7 +120,7 @@ def _after_close(job: Job) -> dg.ScheduleDefinition:
     )
     def evaluate(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         calendar.refresh()
-        at = _at(context)
+        at = taipei(context)
         today = at.date()
         days = owed(today, _days_of_runs(context.instance, job.name))
         if days:
@@ -133,7 +133,7 @@ def _after_close(job: Job) -> dg.ScheduleDefinition:
     return evaluate
 
 
-def _at(context: dg.ScheduleEvaluationContext) -> datetime:
+def taipei(context: dg.ScheduleEvaluationContext) -> datetime:
     """The tick in Taipei's time, however late it is evaluated."""
     return context.scheduled_execution_time.astimezone(_TAIPEI)
 
