@@ -389,8 +389,59 @@ class SimulatedDay:
         """(kind, exchange_ns, received_ns, payload): 0 TickSTKv1, 1 TickFOPv1, 2 BidAskSTKv1, 3 BidAskFOPv1,
         4 down, 5 up (no payload, exchange_ns absent). Empty at the end of the day."""
 
+    def matching(self, latency_median_ns: int) -> SimulatedMatching:
+        """Our own orders on this day, with a seeded delay of that median each way."""
+
     def skip_until(self, received_ns: int) -> None:
         """Leave out every delivery up to the first time the receive clock shows this."""
 
     def truth(self) -> SimulatedTruth:
         """The whole day, wherever the reading stands. Columns are native-endian, for numpy.frombuffer."""
+
+@final
+class SimulatedReport:
+    """What the exchange says of one order; prices × 1,000,000."""
+
+    id: int
+    exchange_ns: int
+    received_ns: int
+    kind: str  # accepted, filled, cancelled, updated, rejected
+    price_e6: int | None  # of a fill; of an update the price that holds now
+    quantity: int  # filled, cancelled, accepted; of an update the quantity in all that holds now
+    left: int  # still working
+    # off_tick, out_of_limits, closed, wrong_lane, wrong_terms, wrong_quantity, not_working, suspended
+    reason: str | None
+    def __eq__(self, other: object) -> bool: ...
+
+@final
+class SimulatedMatching:
+    """Our own orders on a simulated day, by price and time; the day does not depend on them.
+
+    Our matches are not printed and our orders are not in the book. What we take of a level stays taken until the book
+    shows less of it. Orders of ours do not match each other. ValueError says what a call cannot mean.
+    """
+
+    def place(
+        self,
+        code: str,
+        side: str,
+        price_e6: int | None,
+        quantity: int,
+        time_in_force: str,
+        sent_ns: int,
+        *,
+        lane: str = "board",
+    ) -> int:
+        """Sends an order, whose number is returned; buy or sell, None for any price, ROD, IOC or FOK.
+
+        Lane "board" counts lots or contracts, "odd" shares. Requests are sent in time order, none before `advance`.
+        """
+
+    def cancel(self, id: int, sent_ns: int) -> None:
+        """Takes back what is left of an order when it arrives."""
+
+    def update(self, id: int, sent_ns: int, *, price_e6: int | None = None, quantity: int | None = None) -> None:
+        """Less quantity (in all, what is filled included) keeps the place in the queue; another price loses it."""
+
+    def advance(self, to_ns: int) -> list[SimulatedReport]:
+        """Lets the day run on; what has come back by then, in the order it came."""

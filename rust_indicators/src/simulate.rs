@@ -6,6 +6,7 @@ mod config;
 pub mod event;
 mod faults;
 pub mod market;
+pub mod matching;
 mod path;
 mod random;
 mod rules;

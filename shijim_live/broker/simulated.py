@@ -23,7 +23,7 @@ from shijim_live.calendar import MINUTE_NS, SECOND_NS, Market, Session, session_
 from shijim_live.instruments import PRICE_SCALE, expiry, instrument, root_of
 
 if TYPE_CHECKING:
-    from rust_indicators import SimulatedTruth
+    from rust_indicators import SimulatedMatching, SimulatedTruth
 
 # Deliveries generated at a time: enough to make the call cheap, little enough that a stop is quick.
 BATCH = 4_096
@@ -217,6 +217,13 @@ class SimulatedExchange:
     def truth(self) -> "SimulatedTruth":
         """What really happened over the whole day, delivered or not; `session` is an index into `sessions`."""
         return self._start().truth()
+
+    def matching(self, order_latency_median_ns: int = 5_000_000) -> "SimulatedMatching":
+        """Our own orders on this day, matched by price and time; each way takes a seeded delay of that median.
+
+        The day does not depend on them: what is delivered, and the truth, are those of a day without us.
+        """
+        return self._start().matching(order_latency_median_ns)
 
     def _start(self) -> SimulatedDay:
         config = self.config

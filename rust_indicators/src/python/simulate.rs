@@ -3,6 +3,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
+use super::simulate_matching::SimulatedMatching;
+use crate::simulate::matching::Matching;
 use crate::simulate::{
     self, Config, Course, Delivery, Exchange, FeedFaults, Instrument, Market, Rows, Rules, Session, Touches, Truth,
 };
@@ -108,6 +110,12 @@ impl SimulatedDay {
             start += len;
         }
         Ok(batch)
+    }
+
+    /// Our own orders on this day, with a median delay of so much each way.
+    fn matching(&self, latency_median_ns: u64) -> PyResult<SimulatedMatching> {
+        let matching = Matching::new(self.config.clone(), latency_median_ns).map_err(PyValueError::new_err)?;
+        Ok(SimulatedMatching(matching))
     }
 
     /// Leaves out every delivery received at `received_ns` or before.
