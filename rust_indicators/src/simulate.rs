@@ -213,6 +213,7 @@ impl Exchange {
         }
     }
 
+    #[cold]
     fn waited(&mut self, Waiting { instrument, event, first_received_ns }: Waiting) -> Step {
         let received_ns = self.stamp(self.received_ns);
         match first_received_ns {

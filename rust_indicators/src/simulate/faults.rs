@@ -122,6 +122,7 @@ impl Faults {
     }
 
     /// When a message that is due comes through a feed that may be behind; never out of order.
+    #[inline]
     pub fn slowed(&self, due_ns: i64) -> i64 {
         let of = |(start_ns, end_ns): &(i64, i64)| {
             // What is due while the feed catches up comes with the rest, at the moment it has.
@@ -133,6 +134,7 @@ impl Faults {
     }
 
     /// What our own clock shows at that time.
+    #[inline]
     pub fn clock(&self, ns: i64) -> i64 {
         let stepped = self.clock_steps.iter().filter(|(at_ns, _)| *at_ns <= ns).count() as i64;
         ns + stepped * self.clock_step_ns
@@ -200,6 +202,7 @@ impl Faults {
     }
 
     /// Holds a message back; it comes after at least one other.
+    #[cold]
     pub fn hold(&mut self, instrument: usize, event: Event) {
         let turn = self.delivered + 1 + self.reorder_random.below(self.reorder_distance_max.max(1));
         self.waiting.push((turn, Waiting { instrument, event, first_received_ns: None }));

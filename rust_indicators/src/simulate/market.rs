@@ -111,6 +111,7 @@ impl Stream {
     }
 
     /// What comes before an arrival, or before the end: odd lots, the print of a call that is over, a new phase.
+    #[inline(never)] // rare; `next` is what every event goes through
     fn due_before(&mut self, arrival: Option<&Arrival>) -> Option<Event> {
         let now_ns = arrival.map_or(i64::MAX, |arrival| arrival.exchange_ns);
         let call_ns = self.call.map_or(now_ns, |call| call.end_ns.min(now_ns));
@@ -134,6 +135,7 @@ impl Stream {
     }
 
     /// A new phase: fresh volumes, nothing shown until the first push; a new session: totals from 0.
+    #[cold]
     fn begin(&mut self, arrival: Arrival) {
         let of_session = self.phase.filter(|(session, _)| *session == arrival.session);
         if of_session.is_none() {
@@ -158,6 +160,7 @@ impl Stream {
         }
     }
 
+    #[cold]
     fn call_auction(&mut self, kind: CallKind, session: usize, start_ns: i64, end_ns: i64) {
         if self.auction_levels > 0 {
             let typical = u64::from(self.instrument.level_lots) * self.auction_levels;
@@ -167,6 +170,7 @@ impl Stream {
     }
 
     /// The one print of a call, at its end: all that was called for, at the price the trial matches came to.
+    #[cold]
     fn auction(&mut self, call: Call) -> Trade {
         let side = if self.random.chance(1, 2) { BUY } else { SELL };
         let top = self.ladder.len() as i64 - 1;
@@ -270,6 +274,7 @@ impl Stream {
     }
 
     /// Says that nothing trades.
+    #[cold]
     fn suspended(&self, arrival: Arrival) -> Book {
         let (exchange_ns, session, trial) = (arrival.exchange_ns, arrival.session, arrival.trial);
         Book { exchange_ns, session, trial, suspended: true, underlying_e6: self.underlying_e6, ..Book::default() }
