@@ -294,7 +294,7 @@ class SimulatedTrades(TypedDict):
     session: bytes  # u8, index into the sessions given
     exchange_ns: bytes  # i64
     received_ns: bytes  # i64, when it came or would have come
-    fate: bytes  # i32: -1 delivered, -2 lost message, else the index of the outage
+    fate: bytes  # i32: -1 delivered, -2 lost message, -3 stalled, -4 malformed, else the index of the outage
     price_e6: bytes  # i64
     volume: bytes  # u32
     total_volume: bytes  # u64
@@ -317,11 +317,50 @@ class SimulatedBooks(TypedDict):
     bid_volume: bytes  # u32
     ask_volume: bytes  # u32
 
+class SimulatedLate(TypedDict):
+    """Messages delivered after their turn; in the tables above they stand where they were received."""
+
+    instrument: bytes  # u16
+    tick: bytes  # u8: 1 a tick, 0 a book
+    exchange_ns: bytes  # i64
+    received_ns: bytes  # i64
+
+class SimulatedMalformed(SimulatedLate):
+    """Messages whose bytes were spoiled."""
+
+    spoil: bytes  # u8: 0 date (read as 2000-01-01), 1 time (midnight), 2 price (0), 3 the SDK panics
+
+class SimulatedCalls(TypedDict):
+    """Auctions of the board lane; their prints are trades too, stamped `end_ns`."""
+
+    instrument: bytes  # u16
+    kind: bytes  # u8: 0 opening, 1 closing, 2 volatility pause
+    start_ns: bytes  # i64
+    end_ns: bytes  # i64
+    price_e6: bytes  # i64
+    volume: bytes  # u32
+
+class SimulatedOddLots(TypedDict):
+    """Auctions of the intraday odd-lot lane; none of them is delivered."""
+
+    instrument: bytes  # u16
+    exchange_ns: bytes  # i64
+    price_e6: bytes  # i64
+    shares: bytes  # u32
+    total_shares: bytes  # u64
+
 class SimulatedTruth(TypedDict):
     codes: list[str]
     trades: SimulatedTrades
     books: SimulatedBooks
     repeats: SimulatedRepeats
+    late: SimulatedLate
+    malformed: SimulatedMalformed
+    calls: SimulatedCalls
+    odd_lots: SimulatedOddLots
+    stalls: list[tuple[int, int]]  # receive stamps between which nothing came, without an event
+    slows: list[tuple[int, int, int]]  # the feed fell behind from, to; had caught up at
+    clock_steps: list[tuple[int, int]]  # (when by a sound clock, by how much) our own clock stepped
     outages: list[tuple[int, int]]  # receive stamps of each disconnect and reconnect
     trials: tuple[int, int]  # trial matches and trial books: delivered, not delivered
     deliveries: int  # quotes, repeats, disconnects and reconnects
@@ -334,8 +373,8 @@ class SimulatedDay:
         self,
         *,
         seed: int,
-        sessions: list[tuple[str, int, int, int, int]],
-        instruments: list[tuple[str, str, int, list[tuple[int, int]], int, int]],
+        sessions: list[tuple[str, int, int, int, int, int]],
+        instruments: list[tuple[str, str, int, list[tuple[int, int]], int, int, str, int, int | None]],
         target_events: int,
         delay_median_ns: int,
         outages: int,
@@ -344,16 +383,70 @@ class SimulatedDay:
         lost_books: int,
         repeats: int,
         repeat_distance_max: int,
+        rules: dict[str, int],
+        faults: dict[str, int],
     ) -> None:
-        """sessions: (market, trial_ns, open_ns, close_ns, activity);
-        instruments: (code, market, reference_e6, tick bands × 1,000,000, weight, level_lots)."""
+        """sessions: (market, trial_ns, open_ns, call_ns, close_ns, activity); instruments: (code, market, reference_e6,
+        tick bands × 1,000,000, weight, level_lots, course, beta_percent, last_ns). KeyError for a rule or fault without
+        a number."""
 
     def next_batch(self, limit: int) -> list[tuple[int, int, int, bytes]]:
         """(kind, exchange_ns, received_ns, payload): 0 TickSTKv1, 1 TickFOPv1, 2 BidAskSTKv1, 3 BidAskFOPv1,
         4 down, 5 up (no payload, exchange_ns absent). Empty at the end of the day."""
 
+    def matching(self, latency_median_ns: int) -> SimulatedMatching:
+        """Our own orders on this day, with a seeded delay of that median each way."""
+
     def skip_until(self, received_ns: int) -> None:
-        """Leave out every delivery received then or before."""
+        """Leave out every delivery up to the first time the receive clock shows this."""
 
     def truth(self) -> SimulatedTruth:
         """The whole day, wherever the reading stands. Columns are native-endian, for numpy.frombuffer."""
+
+@final
+class SimulatedReport:
+    """What the exchange says of one order; prices × 1,000,000."""
+
+    id: int
+    exchange_ns: int
+    received_ns: int
+    kind: str  # accepted, filled, cancelled, updated, rejected
+    price_e6: int | None  # of a fill; of an update the price that holds now
+    quantity: int  # filled, cancelled, accepted; of an update the quantity in all that holds now
+    left: int  # still working
+    # off_tick, out_of_limits, closed, wrong_lane, wrong_terms, wrong_quantity, not_working, suspended
+    reason: str | None
+    def __eq__(self, other: object) -> bool: ...
+
+@final
+class SimulatedMatching:
+    """Our own orders on a simulated day, by price and time; the day does not depend on them.
+
+    Our matches are not printed and our orders are not in the book. What we take of a level stays taken until the book
+    shows less of it. Orders of ours do not match each other. ValueError says what a call cannot mean.
+    """
+
+    def place(
+        self,
+        code: str,
+        side: str,
+        price_e6: int | None,
+        quantity: int,
+        time_in_force: str,
+        sent_ns: int,
+        *,
+        lane: str = "board",
+    ) -> int:
+        """Sends an order, whose number is returned; buy or sell, None for any price, ROD, IOC or FOK.
+
+        Lane "board" counts lots or contracts, "odd" shares. Requests are sent in time order, none before `advance`.
+        """
+
+    def cancel(self, id: int, sent_ns: int) -> None:
+        """Takes back what is left of an order when it arrives."""
+
+    def update(self, id: int, sent_ns: int, *, price_e6: int | None = None, quantity: int | None = None) -> None:
+        """Less quantity (in all, what is filled included) keeps the place in the queue; another price loses it."""
+
+    def advance(self, to_ns: int) -> list[SimulatedReport]:
+        """Lets the day run on; what has come back by then, in the order it came."""

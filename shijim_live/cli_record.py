@@ -24,7 +24,8 @@ from shijim_live.cli_live import recorded_classes, session_feed, shioaji_feed
 from shijim_live.cli_progress import Watch, summary
 from shijim_live.cli_replay import add_replay, refuse_replay_options, replay_of
 from shijim_live.command_line import Parser, Verbs, add_place, add_verb, day
-from shijim_live.record.recorder import RecordPlan, Sink, record
+from shijim_live.record.recorder import RecordPlan, record
+from shijim_live.record.sink import Sink
 from shijim_live.record.space import RecordError
 from shijim_live.settings import Settings, SettingsError
 from shijim_live.universe import Universe, read_universe, read_universe_file, universe_path

@@ -22,7 +22,8 @@ from shijim_live.broker.simulated_history import Defect
 from shijim_live.calendar import SECOND_NS, Market, session_bounds
 from shijim_live.events import BrokerClass, Kind, Lane
 from shijim_live.record import wal
-from shijim_live.record.recorder import RecordPlan, Sink, record
+from shijim_live.record.recorder import RecordPlan, record
+from shijim_live.record.sink import Sink
 from shijim_live.store.lake import Lake
 from shijim_live.store.schema import record_dtype
 from shijim_pipelines.archive import archive_all

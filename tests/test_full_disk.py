@@ -26,7 +26,8 @@ from rust_indicators import Publisher, RingReader
 from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig
 from shijim_live.events import RECORD_BYTES, Kind, RingState, Status, decode_all
 from shijim_live.record import wal
-from shijim_live.record.recorder import RecordPlan, Sink, record, ring_path
+from shijim_live.record.recorder import RecordPlan, record, ring_path
+from shijim_live.record.sink import Sink
 from shijim_live.record.space import RecordError, require_room
 
 __all__ = ["whole_day"]  # a fixture

@@ -24,7 +24,7 @@ from shijim_live.broker.shioaji import quote_classes
 from shijim_live.calendar import to_exchange_ns
 from shijim_live.cli import main
 from shijim_live.events import RECORD_BYTES, Flag, Kind, Lane, Status, Trade, decode, decode_all
-from shijim_live.record.recorder import Sink
+from shijim_live.record.sink import Sink
 from shijim_live.store.lake import Lake
 from shijim_pipelines.archive import archive_all
 

@@ -27,7 +27,7 @@ from shijim_live.calendar import SECOND_NS, to_exchange_ns
 from shijim_live.cli_live import require_market, topics_of
 from shijim_live.events import Kind, Status, Trade
 from shijim_live.record import wal
-from shijim_live.record.recorder import Sink
+from shijim_live.record.sink import Sink
 from shijim_live.record.space import RecordError
 from shijim_live.settings import SettingsError
 

@@ -17,7 +17,7 @@ from test_publisher import Log
 
 from shijim_live.events import Kind, Status, Trade, encode_with_sides
 from shijim_live.record import wal
-from shijim_live.record.recorder import Sink
+from shijim_live.record.sink import Sink
 from shijim_live.universe import (
     CODES_A_SHARD_MAX,
     Chosen,

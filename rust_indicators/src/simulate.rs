@@ -1,21 +1,32 @@
 //! The simulated exchange: one trading day of deliveries as a pure function of (seed, config), faults included.
 //! Not a broker: it knows no clock, no network and no orders. `wire` writes what the broker's SDK reads.
 mod arrivals;
+pub mod calls;
 mod config;
+pub mod event;
 mod faults;
 pub mod market;
+pub mod matching;
+mod path;
 mod random;
+mod rules;
+mod spoil;
 mod truth;
 mod wire;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 pub use config::{ABSENT, Config, E6, Instrument, LEVELS, Market, Session};
-pub use faults::Fate;
-use faults::{Faults, Repeat};
-use market::{Event, Stream};
+use event::Event;
+pub use faults::{Fate, FeedFaults};
+use faults::{Faults, Waiting};
+use market::Stream;
+use path::Factor;
 use random::Random;
+pub use rules::{Course, Rules};
+pub use spoil::Spoil;
 pub use truth::{Rows, Touches, Truth, truth};
 
 /// Messages of one code this close together come with one delay.
@@ -49,6 +60,11 @@ pub enum Step {
         event: Event,
         received_ns: i64,
         first_received_ns: i64,
+    },
+    /// An auction of the odd-lot lane; nothing tells us of it.
+    OddLots {
+        instrument: usize,
+        matched: calls::OddLotMatch,
     },
     Down {
         received_ns: i64,
@@ -85,17 +101,19 @@ pub struct Exchange {
     faults: Faults,
     /// Receive stamps rise strictly over the day, so that one of them names one delivery.
     received_ns: i64,
+    /// By a sound clock, as `received_ns`.
     skip_ns: i64,
 }
 
 impl Exchange {
     pub fn new(config: Config) -> Result<Exchange, String> {
         config.check()?;
+        let factor = Arc::new(Factor::new(&config));
         let mut feeds = Vec::with_capacity(config.instruments.len());
         for instrument in &config.instruments {
             let random = config.random(&format!("delay {}", instrument.code));
             feeds.push(Feed {
-                stream: Stream::new(&config, instrument),
+                stream: Stream::new(&config, instrument, &factor),
                 random,
                 next: None,
                 exchange_ns: 0,
@@ -109,57 +127,102 @@ impl Exchange {
         Ok(exchange)
     }
 
-    /// Leaves out every delivery received at `received_ns` or before; nothing else changes.
+    /// Leaves out every delivery up to the first time our clock shows `received_ns`; nothing else changes.
     pub fn skip_until(&mut self, received_ns: i64) {
-        self.skip_ns = self.skip_ns.max(received_ns);
+        self.skip_ns = self.skip_ns.max(self.faults.first_shown(received_ns));
     }
 
     /// The next delivery, its payload appended to `out`.
     pub fn deliver(&mut self, out: &mut Vec<u8>) -> Option<Delivery> {
         loop {
-            let (instrument, event, received_ns) = match self.step()? {
-                Step::Quote { instrument, event, received_ns, fate: Fate::Delivered }
-                | Step::Repeat { instrument, event, received_ns, .. } => (instrument, event, received_ns),
-                Step::Quote { .. } => continue,
-                Step::Down { received_ns } | Step::Up { received_ns } if received_ns <= self.skip_ns => {
-                    continue;
+            let step = self.step()?;
+            // The sound stamp of what was just handed over: a clock that steps back must not hide what follows.
+            let seen = self.received_ns <= self.skip_ns;
+            let start = out.len();
+            let (kind, exchange_ns, received_ns) = match &step {
+                _ if seen => continue,
+                Step::Quote { instrument, event, received_ns, fate } if fate.arrives() => {
+                    let kind = encode(out, &self.config.instruments[*instrument], event);
+                    if let Fate::Malformed(spoil) = fate {
+                        spoil.apply(out, start, kind);
+                    }
+                    (kind, event.exchange_ns(), *received_ns)
                 }
-                Step::Down { received_ns } => {
-                    return Some(Delivery { kind: Kind::Down, exchange_ns: ABSENT, received_ns, bytes: 0 });
+                Step::Repeat { instrument, event, received_ns, .. } => {
+                    let kind = encode(out, &self.config.instruments[*instrument], event);
+                    (kind, event.exchange_ns(), *received_ns)
                 }
-                Step::Up { received_ns } => {
-                    return Some(Delivery { kind: Kind::Up, exchange_ns: ABSENT, received_ns, bytes: 0 });
-                }
+                Step::Quote { .. } | Step::OddLots { .. } => continue,
+                Step::Down { received_ns } => (Kind::Down, ABSENT, *received_ns),
+                Step::Up { received_ns } => (Kind::Up, ABSENT, *received_ns),
             };
-            if received_ns > self.skip_ns {
-                let (start, exchange_ns) = (out.len(), event.exchange_ns());
-                let kind = encode(out, &self.config.instruments[instrument], &event);
-                return Some(Delivery { kind, exchange_ns, received_ns, bytes: out.len() - start });
-            }
+            return Some(Delivery { kind, exchange_ns, received_ns, bytes: out.len() - start });
         }
     }
 
-    /// The next thing that happens, delivered or not.
+    /// The next thing that happens, delivered or not, stamped by our own clock.
     pub fn step(&mut self) -> Option<Step> {
-        let due_ns = self.queue.peek().map(|Reverse((received_ns, _))| *received_ns);
-        if let Some(Repeat { instrument, event, received_ns: first_received_ns }) = self.faults.repeat(due_ns) {
-            let received_ns = self.stamp(self.received_ns);
-            return Some(Step::Repeat { instrument, event, received_ns, first_received_ns });
+        let mut step = self.step_by_a_sound_clock();
+        match &mut step {
+            Some(Step::Repeat { received_ns, first_received_ns, .. }) => {
+                *received_ns = self.faults.clock(*received_ns);
+                *first_received_ns = self.faults.clock(*first_received_ns);
+            }
+            Some(Step::Quote { received_ns, .. } | Step::Down { received_ns } | Step::Up { received_ns }) => {
+                *received_ns = self.faults.clock(*received_ns);
+            }
+            Some(Step::OddLots { .. }) | None => {}
         }
-        if let Some((up, at_ns)) = self.faults.switch(due_ns) {
-            let received_ns = self.stamp(at_ns);
-            return Some(if up { Step::Up { received_ns } } else { Step::Down { received_ns } });
+        step
+    }
+
+    fn step_by_a_sound_clock(&mut self) -> Option<Step> {
+        loop {
+            let due_ns = self.queue.peek().map(|Reverse((due_ns, _))| self.faults.slowed(*due_ns));
+            if let Some(waiting) = self.faults.waiting(due_ns) {
+                return Some(self.waited(waiting));
+            }
+            if let Some((up, at_ns)) = self.faults.switch(due_ns) {
+                let received_ns = self.stamp(at_ns);
+                return Some(if up { Step::Up { received_ns } } else { Step::Down { received_ns } });
+            }
+            let Reverse((_, instrument)) = self.queue.pop()?;
+            let mut received_ns = due_ns?;
+            let event = self.feeds[instrument].next.as_ref()?;
+            if let Event::OddLots(matched) = event {
+                let matched = *matched;
+                self.refill(instrument);
+                return Some(Step::OddLots { instrument, matched });
+            }
+            let fate = self.faults.fate(event, received_ns);
+            if fate == Fate::Late {
+                self.faults.hold(instrument, event.clone());
+                self.refill(instrument);
+                continue;
+            }
+            if fate.arrives() {
+                received_ns = received_ns.max(self.received_ns + 1);
+                self.received_ns = received_ns;
+            }
+            if fate == Fate::Delivered {
+                self.faults.note(instrument, event, received_ns);
+            }
+            let event = self.feeds[instrument].next.take()?;
+            self.refill(instrument);
+            return Some(Step::Quote { instrument, event, received_ns, fate });
         }
-        let Reverse((due_ns, instrument)) = self.queue.pop()?;
-        let event = self.feeds[instrument].next.take()?;
-        self.refill(instrument);
-        let fate = self.faults.fate(&event);
-        if fate != Fate::Delivered {
-            return Some(Step::Quote { instrument, event, received_ns: due_ns, fate });
+    }
+
+    #[cold]
+    fn waited(&mut self, Waiting { instrument, event, first_received_ns }: Waiting) -> Step {
+        let received_ns = self.stamp(self.received_ns);
+        match first_received_ns {
+            Some(first_received_ns) => Step::Repeat { instrument, event, received_ns, first_received_ns },
+            None => {
+                self.faults.note(instrument, &event, received_ns);
+                Step::Quote { instrument, event, received_ns, fate: Fate::Late }
+            }
         }
-        let received_ns = self.stamp(due_ns);
-        self.faults.note(instrument, &event, received_ns);
-        Some(Step::Quote { instrument, event, received_ns, fate })
     }
 
     fn stamp(&mut self, candidate_ns: i64) -> i64 {
@@ -220,6 +283,7 @@ fn encode(out: &mut Vec<u8>, instrument: &Instrument, event: &Event) -> Kind {
             wire::book_futures(out, instrument, book);
             Kind::BookFutures
         }
+        (Event::OddLots(_), _) => unreachable!("the odd-lot lane is never delivered"),
     }
 }
 

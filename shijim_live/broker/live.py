@@ -45,7 +45,7 @@ from shijim_live.broker.session_steps import (
     TopicChanged,
     Unsubscribe,
 )
-from shijim_live.record.recorder import Sink
+from shijim_live.record.sink import Sink
 
 # What the broker says waits here while a login blocks the loop; 200 topics answer once each. Beyond it the newest is
 # dropped: an answer that is lost is asked for again, a connection that is lost is seen by the watchdog.

@@ -1,24 +1,29 @@
 """The simulated exchange: a seeded trading day as the broker's own objects. Not a broker: no orders, no login.
 
 The day is a pure function of (day, seed, config); `truth` is its answer key. Receive stamps are part of it: they come
-from the simulated feed, rise strictly, and name one delivery each.
+from the simulated feed, rise strictly unless a clock step is asked for, and name one delivery each.
+
+By default a day is plain: trial matches, then books that walk and trades at their touch, and the feed's usual faults.
+`TAIWAN` adds what else Taiwan's market does. The intraday odd-lot lane is in the truth alone, not delivered: the SDK's
+objects always say `intraday_odd=False` when made from bytes, and a message that denies its lane would be a lie.
 """
 
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from rust_indicators import SimulatedDay
 from shijim_live.broker.connection import Connection
 from shijim_live.broker.shioaji import quote_classes
 from shijim_live.calendar import MINUTE_NS, SECOND_NS, Market, Session, session_bounds
-from shijim_live.instruments import PRICE_SCALE, expiry, instrument
+from shijim_live.instruments import PRICE_SCALE, expiry, instrument, root_of
 
 if TYPE_CHECKING:
-    from rust_indicators import SimulatedTruth
+    from rust_indicators import SimulatedMatching, SimulatedTruth
 
 # Deliveries generated at a time: enough to make the call cheap, little enough that a stop is quick.
 BATCH = 4_096
@@ -38,6 +43,21 @@ _TRIAL_MINUTES = {
 _ACTIVITY = {Session.NIGHT: 30, Session.DAY: 70}
 
 
+# The closing call of stocks; and when a future stops on its last day, a quarter of an hour before the others.
+_CALL_MINUTES = 5
+_LAST_DAY_EARLIER_MINUTES = 15
+
+
+class Course(StrEnum):
+    """What a code does all day."""
+
+    FREE = "free"
+    LIMIT_UP = "limit_up"  # runs to its limit in the morning and stays: nobody sells any more
+    LIMIT_DOWN = "limit_down"
+    SUSPENDED = "suspended"  # stocks: a few empty books that say so, and nothing else
+    UNTRADED = "untraded"  # quoted, never traded
+
+
 @dataclass(frozen=True, slots=True)
 class SimulatedInstrument:
     """One code to trade; `TXFR1` stands for the dated future that is the near month on the day."""
@@ -46,6 +66,8 @@ class SimulatedInstrument:
     reference_price_e6: int  # yesterday's close or settlement, × 1,000,000
     weight: int  # share of the day's events, against the other instruments
     level_lots: int  # lots on a typical level of the book
+    course: Course = Course.FREE
+    beta_percent: int = 100  # of the moves all codes share
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +79,7 @@ class SimulatedSession:
     trial_ns: int
     open_ns: int
     close_ns: int
+    call_ns: int  # from here on the closing is called; = close_ns where it is not, as always for futures
 
 
 def _listed(code: str, price: int, weight: int, level_lots: int) -> SimulatedInstrument:
@@ -84,7 +107,7 @@ INSTRUMENTS = (
 
 @dataclass(frozen=True, slots=True)
 class SimulationConfig:
-    """What is traded and what goes wrong. The market does not depend on the faults."""
+    """What is traded, by which rules, and what goes wrong. The market does not depend on the faults."""
 
     instruments: tuple[SimulatedInstrument, ...] = INSTRUMENTS
     target_events: int = 300_000  # that happen, delivered or not; within 5 %
@@ -95,6 +118,48 @@ class SimulationConfig:
     lost_books: int = 8
     repeats: int = 40  # delivered twice, the same bytes
     repeat_distance_max: int = 6  # deliveries between the two; 0 = the next one
+    # Taiwan's rules, each off at 0.
+    auction_levels: int = 0  # lots of an auction's print, in typical levels; opening, closing of stocks, after pauses
+    pause_per_mille: int = 0  # distance of a stock's match from its 5-minute average that pauses it for 2 minutes
+    volatility_ppm: int = 0  # of the factor all codes share, standard deviation over the day; 0: each walks alone
+    jumps: int = 0  # sudden moves of 4 to 8 %, each of one stock
+    odd_lot_interval_ns: int = 0  # between two auctions of the odd-lot lane, from 10 minutes after the open
+    # More faults, each off at 0.
+    slows: int = 0  # times the feed falls behind by `slow_ns` over ten times as long, then catches up at once
+    slow_ns: int = 20 * SECOND_NS
+    stalls: int = 0  # times nothing comes, no event either; what was said meanwhile is lost
+    stall_ns: int = 90 * SECOND_NS
+    reorders: int = 0  # delivered up to `reorder_distance_max` deliveries after their turn
+    reorder_distance_max: int = 20
+    clock_steps: int = 0  # times our own clock jumps
+    clock_step_ns: int = -3 * SECOND_NS  # stamps after a step back repeat a stretch of time
+    malformed: int = 0  # bytes that the SDK misreads as a legal-looking value, or panics over
+
+    def without_faults(self) -> "SimulationConfig":
+        """The same market, all of it delivered: some faults do not fit every day."""
+        none = dict.fromkeys(("outages", "lost_ticks", "lost_books", "repeats", *_FEED_COUNTS), 0)
+        return replace(self, **none)  # type: ignore[arg-type]  # all of them are numbers
+
+
+_RULES = ("auction_levels", "pause_per_mille", "volatility_ppm", "jumps", "odd_lot_interval_ns")
+_FEED_COUNTS = ("slows", "stalls", "reorders", "clock_steps", "malformed")
+_FEED_SIZES = ("slow_ns", "stall_ns", "reorder_distance_max", "clock_step_ns")
+
+# The day as Taiwan has it: auctions, pauses, a factor, odd lots, and codes that do not trade freely.
+TAIWAN = SimulationConfig(
+    instruments=(
+        *INSTRUMENTS,
+        SimulatedInstrument("2002", 25 * PRICE_SCALE, 10, 500, Course.LIMIT_UP),
+        SimulatedInstrument("8069", 240 * PRICE_SCALE, 10, 40, Course.LIMIT_DOWN),
+        SimulatedInstrument("5274", 4_800 * PRICE_SCALE, 3, 2, Course.UNTRADED),
+        SimulatedInstrument("6488", 380 * PRICE_SCALE, 1, 20, Course.SUSPENDED),
+    ),
+    auction_levels=6,
+    pause_per_mille=35,
+    volatility_ppm=12_000,
+    jumps=3,
+    odd_lot_interval_ns=5 * SECOND_NS,
+)
 
 
 class SimulatedExchange:
@@ -112,7 +177,7 @@ class SimulatedExchange:
         self.seed = seed
         self.config = config or SimulationConfig()
         self.speed = speed
-        self.sessions = sessions_of(day)
+        self.sessions = sessions_of(day, self.config)
         self.codes = tuple(dated_code(traded.code, day) for traded in self.config.instruments)
         self._start()  # refuses now what could not be played later
 
@@ -157,6 +222,13 @@ class SimulatedExchange:
         """What really happened over the whole day, delivered or not; `session` is an index into `sessions`."""
         return self._start().truth()
 
+    def matching(self, order_latency_median_ns: int = 5_000_000) -> "SimulatedMatching":
+        """Our own orders on this day, matched by price and time; each way takes a seeded delay of that median.
+
+        The day does not depend on them: what is delivered, and the truth, are those of a day without us.
+        """
+        return self._start().matching(order_latency_median_ns)
+
     def _start(self) -> SimulatedDay:
         config = self.config
         listed = [
@@ -165,9 +237,14 @@ class SimulatedExchange:
         ]
         return SimulatedDay(
             seed=self.seed,
-            sessions=[(s.market, s.trial_ns, s.open_ns, s.close_ns, _ACTIVITY[s.session]) for s in self.sessions],
+            sessions=[
+                (s.market, s.trial_ns, s.open_ns, s.call_ns, s.close_ns, _ACTIVITY[s.session]) for s in self.sessions
+            ],
             instruments=[
-                (code, market, traded.reference_price_e6, list(ticks), traded.weight, traded.level_lots)
+                (
+                    *(code, market, traded.reference_price_e6, list(ticks), traded.weight, traded.level_lots),
+                    *(traded.course, traded.beta_percent, self._last_ns(code)),
+                )
                 for code, market, traded, ticks in listed
             ],
             target_events=config.target_events,
@@ -178,11 +255,22 @@ class SimulatedExchange:
             lost_books=config.lost_books,
             repeats=config.repeats,
             repeat_distance_max=config.repeat_distance_max,
+            rules={name: getattr(config, name) for name in _RULES},
+            faults={name: getattr(config, name) for name in (*_FEED_COUNTS, *_FEED_SIZES)},
+        )
+
+    def _last_ns(self, code: str) -> int | None:
+        """When a future that expires today stops; it has no part in later sessions."""
+        if root_of(code) is None or expiry(code, self.day) != self.day:
+            return None
+        return (
+            max(s.close_ns for s in self.sessions if s.market is Market.FUTURES) - _LAST_DAY_EARLIER_MINUTES * MINUTE_NS
         )
 
 
-def sessions_of(day: date) -> tuple[SimulatedSession, ...]:
-    """The sessions of a trading day: futures night, futures day, stocks."""
+def sessions_of(day: date, config: SimulationConfig | None = None) -> tuple[SimulatedSession, ...]:
+    """The sessions of a trading day: futures night, futures day, stocks; these close by a call where there are any."""
+    called = config is not None and config.auction_levels > 0
     return tuple(
         SimulatedSession(
             market,
@@ -190,6 +278,7 @@ def sessions_of(day: date) -> tuple[SimulatedSession, ...]:
             bounds.open_ns - _TRIAL_MINUTES[market, bounds.session] * MINUTE_NS,
             bounds.open_ns,
             bounds.close_ns,
+            bounds.close_ns - (_CALL_MINUTES * MINUTE_NS if called and market is Market.STOCK else 0),
         )
         for market in (Market.FUTURES, Market.STOCK)
         for bounds in session_bounds(day, market)
@@ -199,7 +288,8 @@ def sessions_of(day: date) -> tuple[SimulatedSession, ...]:
 def dated_code(code: str, day: date) -> str:
     """`TXFR1` → the dated near month on `day`; any other code as it is.
 
-    On its last day a contract stops at 13:30, so that day trades the next month here.
+    On its last day a contract stops at 13:30, so that day trades the next month here; the dated code itself can still
+    be given, and does stop then.
     """
     if not code.endswith("R1"):
         return code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
 from typing import Final
@@ -86,8 +86,8 @@ class PlayedDay:
     """What was traded on one trading day; 0.1 s and 6 MB at 300,000 events."""
 
     def __init__(self, day: date, seed: int, config: SimulationConfig) -> None:
-        # The market does not depend on the faults of the feed, and some do not fit every day.
-        exchange = SimulatedExchange(day, seed, replace(config, outages=0, lost_ticks=0, lost_books=0, repeats=0))
+        # The market does not depend on the faults of the feed.
+        exchange = SimulatedExchange(day, seed, config.without_faults())
         truth = exchange.truth()
         columns = dict(truth["trades"].items())
         self.sessions = exchange.sessions

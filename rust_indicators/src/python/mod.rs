@@ -23,6 +23,7 @@ mod queue_position;
 mod ring;
 mod signal_set;
 mod simulate;
+mod simulate_matching;
 mod stamp;
 mod statistics;
 mod toxicity;
@@ -40,6 +41,7 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     log::register(module)?;
     ring::register(module)?;
     simulate::register(module)?;
+    simulate_matching::register(module)?;
     statistics::register(module)?;
     bars::register(module)?;
     book::register(module)?;

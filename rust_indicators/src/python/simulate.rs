@@ -3,7 +3,11 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
-use crate::simulate::{self, Config, Delivery, Exchange, Instrument, Market, Rows, Session, Touches};
+use super::simulate_matching::SimulatedMatching;
+use crate::simulate::matching::Matching;
+use crate::simulate::{
+    self, Config, Course, Delivery, Exchange, FeedFaults, Instrument, Market, Rows, Rules, Session, Touches, Truth,
+};
 
 /// Deliveries one call may hold, so that a batch stays under some 30 MB.
 const BATCH_MAX: usize = 100_000;
@@ -15,14 +19,40 @@ pub struct SimulatedDay {
     exchange: Exchange,
 }
 
-type SessionRow = (String, i64, i64, i64, u64);
-type InstrumentRow = (String, String, i64, Vec<(i64, i64)>, u64, u32);
+type SessionRow = (String, i64, i64, i64, i64, u64);
+type InstrumentRow = (String, String, i64, Vec<(i64, i64)>, u64, u32, String, i64, Option<i64>);
+
+/// `Rules`, from a dict that has each of its keys.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct RulesDict {
+    auction_levels: u64,
+    pause_per_mille: u64,
+    volatility_ppm: u64,
+    jumps: u64,
+    odd_lot_interval_ns: i64,
+}
+
+/// `FeedFaults`, from a dict that has each of its keys.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct FaultsDict {
+    slows: u64,
+    slow_ns: i64,
+    stalls: u64,
+    stall_ns: i64,
+    reorders: u64,
+    reorder_distance_max: u64,
+    clock_steps: u64,
+    clock_step_ns: i64,
+    malformed: u64,
+}
 
 #[pymethods]
 impl SimulatedDay {
     #[new]
     #[pyo3(signature = (*, seed, sessions, instruments, target_events, delay_median_ns, outages, outage_ns,
-                        lost_ticks, lost_books, repeats, repeat_distance_max))]
+                        lost_ticks, lost_books, repeats, repeat_distance_max, rules, faults))]
     #[allow(clippy::too_many_arguments)] // keyword-only, one per field of Config
     fn new(
         seed: u64,
@@ -36,6 +66,8 @@ impl SimulatedDay {
         lost_books: u64,
         repeats: u64,
         repeat_distance_max: u64,
+        rules: RulesDict,
+        faults: FaultsDict,
     ) -> PyResult<SimulatedDay> {
         let config = Config {
             seed,
@@ -49,6 +81,8 @@ impl SimulatedDay {
             lost_books,
             repeats,
             repeat_distance_max,
+            rules: rules.into(),
+            feed: faults.into(),
         };
         let exchange = Exchange::new(config.clone()).map_err(PyValueError::new_err)?;
         Ok(SimulatedDay { config, exchange })
@@ -78,6 +112,12 @@ impl SimulatedDay {
         Ok(batch)
     }
 
+    /// Our own orders on this day, with a median delay of so much each way.
+    fn matching(&self, latency_median_ns: u64) -> PyResult<SimulatedMatching> {
+        let matching = Matching::new(self.config.clone(), latency_median_ns).map_err(PyValueError::new_err)?;
+        Ok(SimulatedMatching(matching))
+    }
+
     /// Leaves out every delivery received at `received_ns` or before.
     fn skip_until(&mut self, received_ns: i64) {
         self.exchange.skip_until(received_ns);
@@ -95,22 +135,61 @@ impl SimulatedDay {
         add_touches(&trades, &truth.trades.touches)?;
         let books = rows(py, &truth.books.rows)?;
         add_touches(&books, &truth.books.touches)?;
-        let repeats = PyDict::new(py);
-        repeats.set_item("instrument", column(py, &truth.repeats.instrument))?;
-        repeats.set_item("tick", column(py, &truth.repeats.tick))?;
-        repeats.set_item("first_received_ns", column(py, &truth.repeats.first_received_ns))?;
-        repeats.set_item("received_ns", column(py, &truth.repeats.received_ns))?;
         let all = PyDict::new(py);
         let codes: Vec<&str> = config.instruments.iter().map(|instrument| instrument.code.as_str()).collect();
         all.set_item("codes", codes)?;
         all.set_item("trades", trades)?;
         all.set_item("books", books)?;
-        all.set_item("repeats", repeats)?;
-        all.set_item("outages", truth.outages)?;
+        add_faults(&all, &truth)?;
+        add_auctions(&all, &truth)?;
         all.set_item("trials", truth.trials)?;
         all.set_item("deliveries", truth.deliveries)?;
         Ok(all)
     }
+}
+
+fn add_faults(all: &Bound<'_, PyDict>, truth: &Truth) -> PyResult<()> {
+    let py = all.py();
+    let repeats = PyDict::new(py);
+    repeats.set_item("instrument", column(py, &truth.repeats.instrument))?;
+    repeats.set_item("tick", column(py, &truth.repeats.tick))?;
+    repeats.set_item("first_received_ns", column(py, &truth.repeats.first_received_ns))?;
+    repeats.set_item("received_ns", column(py, &truth.repeats.received_ns))?;
+    all.set_item("repeats", repeats)?;
+    for (name, faulty) in [("late", &truth.late), ("malformed", &truth.malformed)] {
+        let table = PyDict::new(py);
+        table.set_item("instrument", column(py, &faulty.instrument))?;
+        table.set_item("tick", column(py, &faulty.tick))?;
+        table.set_item("exchange_ns", column(py, &faulty.exchange_ns))?;
+        table.set_item("received_ns", column(py, &faulty.received_ns))?;
+        if name == "malformed" {
+            table.set_item("spoil", column(py, &faulty.spoil))?;
+        }
+        all.set_item(name, table)?;
+    }
+    all.set_item("outages", truth.outages.clone())?;
+    all.set_item("stalls", truth.stalls.clone())?;
+    all.set_item("slows", truth.slows.clone())?;
+    all.set_item("clock_steps", truth.clock_steps.clone())
+}
+
+fn add_auctions(all: &Bound<'_, PyDict>, truth: &Truth) -> PyResult<()> {
+    let py = all.py();
+    let calls = PyDict::new(py);
+    calls.set_item("instrument", column(py, &truth.calls.instrument))?;
+    calls.set_item("kind", column(py, &truth.calls.kind))?;
+    calls.set_item("start_ns", column(py, &truth.calls.start_ns))?;
+    calls.set_item("end_ns", column(py, &truth.calls.end_ns))?;
+    calls.set_item("price_e6", column(py, &truth.calls.price_e6))?;
+    calls.set_item("volume", column(py, &truth.calls.volume))?;
+    all.set_item("calls", calls)?;
+    let odd_lots = PyDict::new(py);
+    odd_lots.set_item("instrument", column(py, &truth.odd_lots.instrument))?;
+    odd_lots.set_item("exchange_ns", column(py, &truth.odd_lots.exchange_ns))?;
+    odd_lots.set_item("price_e6", column(py, &truth.odd_lots.price_e6))?;
+    odd_lots.set_item("shares", column(py, &truth.odd_lots.shares))?;
+    odd_lots.set_item("total_shares", column(py, &truth.odd_lots.total_shares))?;
+    all.set_item("odd_lots", odd_lots)
 }
 
 fn rows<'py>(py: Python<'py>, rows: &Rows) -> PyResult<Bound<'py, PyDict>> {
@@ -154,12 +233,48 @@ fn market(name: &str) -> PyResult<Market> {
     }
 }
 
-fn session((name, trial_ns, open_ns, close_ns, activity): SessionRow) -> PyResult<Session> {
-    Ok(Session { market: market(&name)?, trial_ns, open_ns, close_ns, activity })
+fn course(name: &str) -> PyResult<Course> {
+    match name {
+        "free" => Ok(Course::Free),
+        "limit_up" => Ok(Course::LimitUp),
+        "limit_down" => Ok(Course::LimitDown),
+        "suspended" => Ok(Course::Suspended),
+        "untraded" => Ok(Course::Untraded),
+        _ => Err(PyValueError::new_err(format!("course {name:?}: free, limit_up, limit_down, suspended or untraded"))),
+    }
 }
 
-fn instrument((code, name, reference_e6, tick_bands_e6, weight, level_lots): InstrumentRow) -> PyResult<Instrument> {
-    Ok(Instrument { code, market: market(&name)?, reference_e6, tick_bands_e6, weight, level_lots })
+fn session((name, trial_ns, open_ns, call_ns, close_ns, activity): SessionRow) -> PyResult<Session> {
+    Ok(Session { market: market(&name)?, trial_ns, open_ns, call_ns, close_ns, activity })
+}
+
+fn instrument(row: InstrumentRow) -> PyResult<Instrument> {
+    let (code, name, reference_e6, tick_bands_e6, weight, level_lots, course_name, beta_percent, last_ns) = row;
+    let (market, course) = (market(&name)?, course(&course_name)?);
+    Ok(Instrument { code, market, reference_e6, tick_bands_e6, weight, level_lots, course, beta_percent, last_ns })
+}
+
+impl From<RulesDict> for Rules {
+    fn from(dict: RulesDict) -> Rules {
+        let RulesDict { auction_levels, pause_per_mille, volatility_ppm, jumps, odd_lot_interval_ns } = dict;
+        Rules { auction_levels, pause_per_mille, volatility_ppm, jumps, odd_lot_interval_ns }
+    }
+}
+
+impl From<FaultsDict> for FeedFaults {
+    fn from(dict: FaultsDict) -> FeedFaults {
+        FeedFaults {
+            slows: dict.slows,
+            slow_ns: dict.slow_ns,
+            stalls: dict.stalls,
+            stall_ns: dict.stall_ns,
+            reorders: dict.reorders,
+            reorder_distance_max: dict.reorder_distance_max,
+            clock_steps: dict.clock_steps,
+            clock_step_ns: dict.clock_step_ns,
+            malformed: dict.malformed,
+        }
+    }
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -6,13 +6,25 @@ use super::{Config, Instrument, Market};
 const BUCKETS: u64 = 240;
 /// Share of a session's events that are trial matches before its open, in per cent.
 const TRIAL_PERCENT: u64 = 2;
+/// And before its close, where that is a call.
+const CALL_PERCENT: u64 = 1;
+/// A part of a session shorter than this is not drawn.
+const PHASE_NS_MIN: i64 = 60_000_000_000;
 const BURST_MAX: u64 = 8;
 
-/// A trial or a continuous phase of one session.
+/// What an instant of a session is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Opening,
+    Continuous,
+    Closing,
+}
+
+/// One stage of one session.
 #[derive(Clone, Copy)]
 struct Phase {
     session: usize,
-    trial: bool,
+    stage: Stage,
     start_ns: i64,
     end_ns: i64,
     events: u64,
@@ -23,6 +35,7 @@ struct Phase {
 pub struct Arrival {
     pub exchange_ns: i64,
     pub session: usize,
+    pub stage: Stage,
     pub trial: bool,
     /// The first half per cent of the phase, when books are short.
     pub early: bool,
@@ -49,7 +62,8 @@ impl Iterator for Arrivals {
                 return Some(Arrival {
                     exchange_ns,
                     session: phase.session,
-                    trial: phase.trial,
+                    stage: phase.stage,
+                    trial: phase.stage != Stage::Continuous,
                     early: (exchange_ns - phase.start_ns) < (phase.end_ns - phase.start_ns) / 200,
                 });
             }
@@ -72,15 +86,20 @@ impl Arrivals {
             }
             let events = config.events_of(instrument, session);
             let trial = if session.trial_ns < session.open_ns { events * TRIAL_PERCENT / 100 } else { 0 };
-            let whole = Phase { session: index, trial: false, start_ns: 0, end_ns: 0, events: 0 };
-            phases.push(Phase {
-                trial: true,
-                start_ns: session.trial_ns,
-                end_ns: session.open_ns,
-                events: trial,
-                ..whole
-            });
-            phases.push(Phase { start_ns: session.open_ns, end_ns: session.close_ns, events: events - trial, ..whole });
+            let call = if session.call_ns < session.close_ns { events * CALL_PERCENT / 100 } else { 0 };
+            let close_ns = instrument.close_ns(session);
+            for (stage, start_ns, end_ns, events) in [
+                (Stage::Opening, session.trial_ns, session.open_ns, trial),
+                (Stage::Continuous, session.open_ns, session.call_ns.min(close_ns), events - trial - call),
+                (Stage::Closing, session.call_ns, close_ns, call),
+            ] {
+                let (first, last) = (stage == Stage::Opening, stage == Stage::Closing);
+                // Of a code that has stopped trading nothing is left, not even its trial matches.
+                let listed = session.open_ns + PHASE_NS_MIN <= close_ns;
+                if listed && (first || end_ns - start_ns >= PHASE_NS_MIN) && !(last && events == 0) {
+                    phases.push(Phase { session: index, stage, start_ns, end_ns, events });
+                }
+            }
         }
         let grid_ns = match instrument.market {
             Market::Stock => 1_000,
@@ -92,7 +111,7 @@ impl Arrivals {
 
     /// Events of the continuous phases; the walk is scaled by it.
     pub fn continuous_events(&self) -> u64 {
-        self.phases.iter().filter(|phase| !phase.trial).map(|phase| phase.events).sum()
+        self.phases.iter().filter(|phase| phase.stage == Stage::Continuous).map(|phase| phase.events).sum()
     }
 
     /// Draws the instants of one bucket; neighbours exchange events so that the sum stays exact.

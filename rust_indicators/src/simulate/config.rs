@@ -1,6 +1,7 @@
 //! What a simulated day is made of, and whether it can be. Not what happens on it.
 use super::faults::Faults;
 use super::random::Random;
+use super::{Course, FeedFaults, Rules};
 
 /// Fixed point of prices and money.
 pub const E6: i64 = 1_000_000;
@@ -20,6 +21,10 @@ const SHARE_MAX: u64 = 1_000_000;
 const SESSIONS_MAX: usize = 200;
 /// Stocks are quoted per share and traded in lots of this many.
 const SHARES_PER_LOT: i64 = 1_000;
+/// Bounds the auctions of a code and day: pauses take two minutes.
+const AUCTIONS_MAX: i128 = 160;
+/// Times a day a suspended code says so.
+const SUSPENDED_EVENTS: u64 = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Market {
@@ -33,6 +38,9 @@ pub struct Session {
     pub market: Market,
     pub trial_ns: i64,
     pub open_ns: i64,
+    /// From here to `close_ns` orders are called and one print ends the session; `close_ns` itself where there is no
+    /// closing call.
+    pub call_ns: i64,
     pub close_ns: i64,
     /// Share of an instrument's events, against the market's other sessions.
     pub activity: u64,
@@ -49,6 +57,11 @@ pub struct Instrument {
     pub weight: u64,
     /// Lots on a typical level.
     pub level_lots: u32,
+    pub course: Course,
+    /// How much of the factor's moves this code makes.
+    pub beta_percent: i64,
+    /// The code stops trading here for ever, when that is before the close: a future on its last day.
+    pub last_ns: Option<i64>,
 }
 
 #[derive(Clone, Debug)]
@@ -68,6 +81,8 @@ pub struct Config {
     /// Messages delivered twice, the second time up to `repeat_distance_max` deliveries later.
     pub repeats: u64,
     pub repeat_distance_max: u64,
+    pub rules: Rules,
+    pub feed: FeedFaults,
 }
 
 impl Config {
@@ -85,6 +100,8 @@ impl Config {
             lost_books: 0,
             repeats: 0,
             repeat_distance_max: 0,
+            rules: Rules::default(),
+            feed: FeedFaults::default(),
         }
     }
 
@@ -98,20 +115,27 @@ impl Config {
         if self.delay_median_ns > 10_000_000_000 {
             return Err(format!("delay_median_ns {}: at most 10 s", self.delay_median_ns));
         }
-        if [self.lost_ticks, self.lost_books, self.repeats].iter().any(|&count| count > self.target_events / 20) {
-            return Err("lost_ticks, lost_books, repeats: at most 5 % of target_events each".to_owned());
+        let counts = [self.lost_ticks, self.lost_books, self.repeats, self.feed.reorders, self.feed.malformed];
+        if counts.iter().any(|&count| count > self.target_events / 20) {
+            return Err(
+                "lost_ticks, lost_books, repeats, reorders, malformed: at most 5 % of target_events each".to_owned()
+            );
         }
+        self.rules.check(self)?;
         Faults::check(self)
     }
 
     fn check_sessions(&self) -> Result<(), String> {
         for session in &self.sessions {
-            let long_enough = session.close_ns - session.open_ns >= SESSION_NS_MIN
-                && (session.trial_ns == session.open_ns || session.open_ns - session.trial_ns >= SESSION_NS_MIN);
-            let on_grid = session.trial_ns % E6 == 0 && session.open_ns % E6 == 0 && session.close_ns % E6 == 0;
+            let phase = |start_ns: i64, end_ns: i64| end_ns - start_ns >= SESSION_NS_MIN;
+            let long_enough = phase(session.open_ns, session.call_ns)
+                && (session.trial_ns == session.open_ns || phase(session.trial_ns, session.open_ns))
+                && (session.call_ns == session.close_ns || phase(session.call_ns, session.close_ns));
+            let stamps = [session.trial_ns, session.open_ns, session.call_ns, session.close_ns];
+            let on_grid = stamps.iter().all(|stamp| stamp % E6 == 0);
             if !long_enough || !on_grid || !(1..=SHARE_MAX).contains(&session.activity) || session.trial_ns <= 0 {
                 return Err(format!(
-                    "session {session:?}: needs trial ≤ open < close, a minute each, whole ms, an activity"
+                    "session {session:?}: needs trial ≤ open < call ≤ close, a minute each, whole ms, an activity"
                 ));
             }
         }
@@ -153,9 +177,9 @@ impl Config {
 
     /// The money that can change hands in a session must fit 63 bits at six decimals.
     fn check_amount(&self, instrument: &Instrument) -> Result<(), String> {
-        let weights: u64 = self.instruments.iter().map(|other| other.weight).sum();
-        let trades = i128::from(self.target_events) * i128::from(instrument.weight) / i128::from(weights);
-        let lots = trades * i128::from(instrument.level_lots / 3 + 2);
+        let trades = i128::from(self.target_events) * i128::from(instrument.weight) / i128::from(self.weights());
+        let lots = trades * i128::from(instrument.level_lots / 3 + 2)
+            + i128::from(self.rules.auction_levels) * i128::from(instrument.level_lots) * AUCTIONS_MAX;
         let amount_e6 = i128::from(instrument.reference_e6) * i128::from(instrument.multiplier()) * lots * 11 / 10;
         if amount_e6 < i128::from(i64::MAX) && lots < i128::from(u32::MAX) {
             return Ok(());
@@ -163,12 +187,20 @@ impl Config {
         Err(format!("instrument {}: turnover would not fit 63 bits; lower level_lots or weight", instrument.code))
     }
 
+    /// Of the codes that have a market.
+    fn weights(&self) -> u64 {
+        let open = self.instruments.iter().filter(|other| other.course != Course::Suspended);
+        open.map(|other| other.weight).sum::<u64>().max(1)
+    }
+
     /// Events of one instrument in one session of its market, trial included.
     pub(super) fn events_of(&self, instrument: &Instrument, session: &Session) -> u64 {
-        let weights: u64 = self.instruments.iter().map(|other| other.weight).sum();
+        if instrument.course == Course::Suspended {
+            return SUSPENDED_EVENTS;
+        }
         let of_market = self.sessions.iter().filter(|other| other.market == session.market);
         let activities: u64 = of_market.map(|other| other.activity).sum();
-        self.target_events * instrument.weight / weights * session.activity / activities
+        self.target_events * instrument.weight / self.weights() * session.activity / activities
     }
 }
 
@@ -202,7 +234,12 @@ impl Instrument {
         }
     }
 
-    fn tick_e6(&self, price_e6: i64) -> i64 {
+    /// When the code's part of a session ends.
+    pub(super) fn close_ns(&self, session: &Session) -> i64 {
+        self.last_ns.map_or(session.close_ns, |last_ns| last_ns.min(session.close_ns))
+    }
+
+    pub(super) fn tick_e6(&self, price_e6: i64) -> i64 {
         let above = self.tick_bands_e6.partition_point(|(from_e6, _)| *from_e6 <= price_e6);
         self.tick_bands_e6[above - 1].1
     }

@@ -1,118 +1,23 @@
-//! What happens on one instrument: a book of five levels that walks, and trades at its touch.
+//! What happens on one instrument: a book of five levels that walks, trades at its touch, and auctions.
 //! Not a matching engine: there are no orders and no queue.
-use super::arrivals::{Arrival, Arrivals};
-use super::random::Random;
-use super::{Config, Instrument, LEVELS, Market};
+use std::sync::Arc;
 
-/// Seller and buyer initiated, as the broker codes them (`tick_type`).
-pub const BUY: u8 = 1;
-pub const SELL: u8 = 2;
+use super::arrivals::{Arrival, Arrivals, Stage};
+use super::calls::{Average, Call, CallKind, OddLots, PAUSE_NS};
+use super::event::{BUY, Book, Event, SELL, Totals, Trade, changes, round_div};
+use super::path::{Factor, Path};
+use super::random::Random;
+use super::{Config, Course, Instrument, LEVELS, Market};
+
 /// Events in a thousand that try to be a trade; with forced books about 38 in 100 are.
 const TRADE_PER_MILLE: u64 = 385;
 /// The spot index is quoted in hundredths of a point.
 const INDEX_TICK_E6: i64 = 10_000;
 
-/// The best of both sides; price and volume 0 where a side is empty.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Touch {
-    pub bid_e6: i64,
-    pub ask_e6: i64,
-    pub bid_volume: u32,
-    pub ask_volume: u32,
-}
-
-/// One match; `trial` matches are indicative and count nowhere.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Trade {
-    pub exchange_ns: i64,
-    pub session: usize,
-    pub trial: bool,
-    pub side: u8,
-    pub volume: u32,
-    pub price_e6: i64,
-    pub amount_e6: i64,
-    pub avg_e6: i64,
-    /// Of the session so far, this match included.
-    pub totals: Totals,
-    pub underlying_e6: i64,
-    /// Of the last push before the match.
-    pub touch: Touch,
-}
-
-/// Five levels, best first; an empty level is price 0, volume 0, as the broker sends it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Side {
-    pub price_e6: [i64; LEVELS],
-    pub volume: [u32; LEVELS],
-    /// Against the volume at the same price in the previous push.
-    pub change: [i32; LEVELS],
-}
-
-/// One push of the book.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Book {
-    pub exchange_ns: i64,
-    pub session: usize,
-    pub trial: bool,
-    pub bid: Side,
-    pub ask: Side,
-    pub derived_bid_e6: i64,
-    pub derived_ask_e6: i64,
-    pub derived_bid_volume: u32,
-    pub derived_ask_volume: u32,
-    pub underlying_e6: i64,
-}
-
-impl Book {
-    pub fn touch(&self) -> Touch {
-        Touch {
-            bid_e6: self.bid.price_e6[0],
-            ask_e6: self.ask.price_e6[0],
-            bid_volume: self.bid.volume[0],
-            ask_volume: self.ask.volume[0],
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    Trade(Trade),
-    Book(Book),
-}
-
-impl Event {
-    pub fn exchange_ns(&self) -> i64 {
-        match self {
-            Event::Trade(trade) => trade.exchange_ns,
-            Event::Book(book) => book.exchange_ns,
-        }
-    }
-
-    pub fn trial(&self) -> bool {
-        match self {
-            Event::Trade(trade) => trade.trial,
-            Event::Book(book) => book.trial,
-        }
-    }
-}
-
-/// Running figures of one phase of one session; volumes in lots.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Totals {
-    pub volume: u64,
-    pub amount_e6: i64,
-    pub open_e6: i64,
-    pub high_e6: i64,
-    pub low_e6: i64,
-    pub bid_side_volume: u64,
-    pub ask_side_volume: u64,
-    pub bid_side_count: u64,
-    pub ask_side_count: u64,
-}
-
 /// One instrument over one day: an endless-looking source that stops at the last close.
 pub struct Stream {
     instrument: Instrument,
+    sessions: Vec<super::Session>,
     arrivals: Arrivals,
     random: Random,
     /// Every valid price from limit down to limit up.
@@ -126,40 +31,70 @@ pub struct Stream {
     pushed: Book,
     /// Chance in 65536 that a push moves the touch, so that a day's spread is near 1.2 % of the price.
     move_chance: u64,
-    phase: Option<(usize, bool)>,
+    /// Where the touch goes instead, when there is a factor.
+    path: Option<Path>,
+    phase: Option<(usize, Stage)>,
     totals: Totals,
+    /// Of the trial phase that is on.
+    indicative: Totals,
     underlying_e6: i64,
+    auction_levels: u64,
+    call: Option<Call>,
+    average: Option<Average>,
+    odd_lots: Option<OddLots>,
+    /// What waits while something before it is told.
+    held: Option<Arrival>,
 }
 
 impl Iterator for Stream {
     type Item = Event;
 
     fn next(&mut self) -> Option<Event> {
-        let arrival = self.arrivals.next()?;
-        if self.phase != Some((arrival.session, arrival.trial)) {
-            self.begin(arrival);
+        let arrival = self.held.take().or_else(|| self.arrivals.next());
+        let same_phase = arrival.is_some_and(|arrival| self.phase == Some((arrival.session, arrival.stage)));
+        // Nearly always there is nothing between two arrivals.
+        if (!same_phase || self.call.is_some() || self.odd_lots.is_some())
+            && let Some(event) = self.due_before(arrival.as_ref())
+        {
+            self.held = arrival;
+            return Some(event);
         }
-        let wanted = self.random.chance(TRADE_PER_MILLE, 1_000);
+        let mut arrival = arrival?;
+        if self.instrument.course == Course::Suspended {
+            return Some(Event::Book(self.suspended(arrival)));
+        }
+        arrival.trial |= self.call.is_some();
+        let wanted = self.random.chance(TRADE_PER_MILLE, 1_000) && self.instrument.course != Course::Untraded;
         let side = if self.random.chance(1, 2) { BUY } else { SELL };
         match wanted.then(|| self.trade(arrival, side)).flatten() {
             Some(trade) => Some(Event::Trade(trade)),
-            None => Some(Event::Book(self.push(arrival))),
+            None => {
+                // The trade that was not may have begun a pause.
+                arrival.trial |= self.call.is_some();
+                Some(Event::Book(self.push(arrival)))
+            }
         }
     }
 }
 
 impl Stream {
-    pub fn new(config: &Config, instrument: &Instrument) -> Stream {
+    pub fn new(config: &Config, instrument: &Instrument, factor: &Arc<Factor>) -> Stream {
         let ladder = instrument.ladder();
         let touch = ladder.partition_point(|&price| price < instrument.reference_e6) as i64;
         let arrivals = Arrivals::new(config, instrument);
         let day_ticks = (ladder.len() as u64 * 6).div_ceil(100);
         let pushes = arrivals.continuous_events() * 62 / 100 + 1;
+        let trades = !matches!(instrument.course, Course::Suspended | Course::Untraded);
         Stream {
             move_chance: (day_ticks * day_ticks * 65_536 / pushes).clamp(16, 26_000),
             random: config.random(&format!("market {}", instrument.code)),
             underlying_e6: instrument.reference_e6 / INDEX_TICK_E6 * INDEX_TICK_E6,
+            path: Path::new(config, instrument, factor),
+            auction_levels: if trades { config.rules.auction_levels } else { 0 },
+            average: Average::new(config, instrument),
+            odd_lots: OddLots::new(config, instrument).filter(|_| trades),
             instrument: instrument.clone(),
+            sessions: config.sessions.clone(),
             arrivals,
             ladder,
             touch,
@@ -169,41 +104,142 @@ impl Stream {
             pushed: Book::default(),
             phase: None,
             totals: Totals::default(),
+            indicative: Totals::default(),
+            call: None,
+            held: None,
         }
     }
 
-    /// A new phase: totals from 0, fresh volumes, nothing shown until the first push.
+    /// What comes before an arrival, or before the end: odd lots, the print of a call that is over, a new phase.
+    #[inline(never)] // rare; `next` is what every event goes through
+    fn due_before(&mut self, arrival: Option<&Arrival>) -> Option<Event> {
+        let now_ns = arrival.map_or(i64::MAX, |arrival| arrival.exchange_ns);
+        let call_ns = self.call.map_or(now_ns, |call| call.end_ns.min(now_ns));
+        let (ladder, touch) = (&self.ladder, self.touch);
+        let price = |offset: i64| ladder[(touch + offset).clamp(0, ladder.len() as i64 - 1) as usize];
+        if let Some(matched) = self.odd_lots.as_mut().and_then(|lane| lane.next_until(call_ns, price)) {
+            return Some(Event::OddLots(matched));
+        }
+        if let Some(call) = self.call.take_if(|call| call.end_ns <= now_ns) {
+            return Some(Event::Trade(self.auction(call)));
+        }
+        let arrival = arrival?;
+        if self.phase != Some((arrival.session, arrival.stage)) {
+            self.begin(*arrival);
+            // A code nobody called for before its open still opens by an auction.
+            if let Some(call) = self.call.take_if(|call| call.end_ns <= now_ns) {
+                return Some(Event::Trade(self.auction(call)));
+            }
+        }
+        None
+    }
+
+    /// A new phase: fresh volumes, nothing shown until the first push; a new session: totals from 0.
+    #[cold]
     fn begin(&mut self, arrival: Arrival) {
-        self.phase = Some((arrival.session, arrival.trial));
-        self.totals = Totals::default();
+        let of_session = self.phase.filter(|(session, _)| *session == arrival.session);
+        if of_session.is_none() {
+            self.totals = Totals::default();
+        }
+        self.phase = Some((arrival.session, arrival.stage));
+        self.indicative = Totals::default();
         self.pushed = Book::default();
         for level in 0..LEVELS {
             self.bids[level] = self.level_volume();
             self.asks[level] = self.level_volume();
         }
+        let session = &self.sessions[arrival.session];
+        let (open_ns, close_ns) = (session.open_ns, self.instrument.close_ns(session));
+        match arrival.stage {
+            Stage::Opening => self.call_auction(CallKind::Opening, arrival.session, session.trial_ns, open_ns),
+            Stage::Continuous if of_session.is_none() && session.trial_ns < open_ns => {
+                self.call_auction(CallKind::Opening, arrival.session, open_ns, open_ns);
+            }
+            Stage::Continuous => {}
+            Stage::Closing => self.call_auction(CallKind::Closing, arrival.session, session.call_ns, close_ns),
+        }
+    }
+
+    #[cold]
+    fn call_auction(&mut self, kind: CallKind, session: usize, start_ns: i64, end_ns: i64) {
+        if self.auction_levels > 0 {
+            let typical = u64::from(self.instrument.level_lots) * self.auction_levels;
+            let lots = (typical / 2 + self.random.below(typical) + 1) as u32;
+            self.call = Some(Call { kind, session, start_ns, end_ns, lots });
+        }
+    }
+
+    /// The one print of a call, at its end: all that was called for, at the price the trial matches came to.
+    #[cold]
+    fn auction(&mut self, call: Call) -> Trade {
+        let side = if self.random.chance(1, 2) { BUY } else { SELL };
+        let top = self.ladder.len() as i64 - 1;
+        // Buyers left over lift the price to the ask, sellers to the bid; at a limit there is one price only.
+        let index = if side == BUY { self.touch + self.spread } else { self.touch };
+        let (price_e6, side) = match index {
+            _ if self.touch == top => (self.ladder[top as usize], BUY),
+            _ if self.touch < 0 => (self.ladder[0], SELL),
+            index => (self.ladder[index.min(top) as usize], side),
+        };
+        let at = Arrival {
+            exchange_ns: call.end_ns,
+            session: call.session,
+            stage: Stage::Continuous,
+            trial: false,
+            early: false,
+        };
+        let mut trade = self.print(at, side, price_e6, call.lots);
+        trade.call = Some(call);
+        self.pushed = Book::default();
+        if let Some(average) = &mut self.average {
+            average.restart();
+            average.add(call.end_ns, price_e6, call.lots);
+        }
+        trade
+    }
+
+    /// A pause begins where a match would be too far from the average, unless it would reach into the closing call.
+    fn pauses(&mut self, arrival: Arrival, price_e6: i64) -> bool {
+        let Some(average) = &mut self.average else { return false };
+        let ns = arrival.exchange_ns;
+        if arrival.trial || !average.forbids(ns, price_e6) || ns + PAUSE_NS > self.sessions[arrival.session].call_ns {
+            return false;
+        }
+        self.call_auction(CallKind::Pause, arrival.session, ns, ns + PAUSE_NS);
+        self.indicative = Totals::default();
+        true
     }
 
     /// A trade at the shown touch, or none when that side shows or holds nothing: then a push comes instead.
     fn trade(&mut self, arrival: Arrival, side: u8) -> Option<Trade> {
         let (left, quoted_e6) = match side {
-            BUY => (&mut self.asks[0], self.pushed.ask.price_e6[0]),
-            _ => (&mut self.bids[0], self.pushed.bid.price_e6[0]),
+            BUY => (self.asks[0], self.pushed.ask.price_e6[0]),
+            _ => (self.bids[0], self.pushed.bid.price_e6[0]),
         };
-        if quoted_e6 == 0 || *left == 0 {
+        if quoted_e6 == 0 || left == 0 || self.pauses(arrival, quoted_e6) {
             return None;
+        }
+        if let Some(call) = self.call {
+            // What would match grows towards the print; `print` adds it to what was shown before.
+            let lots = call.lots_at(arrival.exchange_ns);
+            let grown = u64::from(lots).saturating_sub(self.indicative.volume) as u32;
+            return Some(self.print(arrival, side, quoted_e6, grown));
         }
         let size = u64::from(self.instrument.level_lots) / 3 + 2;
         // The smaller of two draws: most prints are small, a few are not.
-        let volume = (1 + self.random.below(size).min(self.random.below(size)) as u32).min(*left);
+        let volume = (1 + self.random.below(size).min(self.random.below(size)) as u32).min(left);
         if !arrival.trial {
-            *left -= volume;
+            *(if side == BUY { &mut self.asks[0] } else { &mut self.bids[0] }) -= volume;
+            if let Some(average) = &mut self.average {
+                average.add(arrival.exchange_ns, quoted_e6, volume);
+            }
         }
         Some(self.print(arrival, side, quoted_e6, volume))
     }
 
     fn print(&mut self, arrival: Arrival, side: u8, price_e6: i64, lots: u32) -> Trade {
         let multiplier = self.instrument.multiplier();
-        let totals = &mut self.totals;
+        let totals = if arrival.trial { &mut self.indicative } else { &mut self.totals };
         totals.volume += u64::from(lots);
         // A trial print shows the whole volume that would match now.
         let volume = if arrival.trial { totals.volume as u32 } else { lots };
@@ -233,13 +269,27 @@ impl Stream {
             totals: if blank { Totals::default() } else { *totals },
             underlying_e6: self.underlying_e6,
             touch: self.pushed.touch(),
+            call: None,
         }
+    }
+
+    /// Says that nothing trades.
+    #[cold]
+    fn suspended(&self, arrival: Arrival) -> Book {
+        let (exchange_ns, session, trial) = (arrival.exchange_ns, arrival.session, arrival.trial);
+        Book { exchange_ns, session, trial, suspended: true, underlying_e6: self.underlying_e6, ..Book::default() }
     }
 
     /// Moves the book a little and publishes it.
     fn push(&mut self, arrival: Arrival) -> Book {
         self.walk();
-        self.underlying_e6 += (self.random.below(7) as i64 - 3) * INDEX_TICK_E6;
+        match self.path.as_mut().map(|path| path.prices_at(arrival.exchange_ns)) {
+            None => self.underlying_e6 += (self.random.below(7) as i64 - 3) * INDEX_TICK_E6,
+            Some((worth_e6, spot_e6)) => {
+                self.follow(worth_e6);
+                self.underlying_e6 = spot_e6 / INDEX_TICK_E6 * INDEX_TICK_E6;
+            }
+        }
         let (bid_depth, ask_depth) = self.depths(arrival);
         let mut book = Book {
             exchange_ns: arrival.exchange_ns,
@@ -280,7 +330,7 @@ impl Stream {
             }
         }
         let chance = if eaten == 0 { self.move_chance } else { self.move_chance * 4 };
-        if self.random.chance(chance, 65_536) {
+        if self.path.is_none() && self.random.chance(chance, 65_536) {
             let up = if eaten == 0 { self.random.chance(1, 2) } else { eaten == 1 };
             self.shift(up);
         }
@@ -291,6 +341,23 @@ impl Stream {
             let (level, fresh) = (self.random.below(LEVELS as u64) as usize, self.level_volume());
             let side = if self.random.chance(1, 2) { &mut self.bids } else { &mut self.asks };
             side[level] = (side[level] + fresh).div_ceil(2);
+        }
+    }
+
+    /// Moves the touch to where the code's worth is, with a quarter of a tick to spare so that it does not flicker.
+    fn follow(&mut self, worth_e6: i64) {
+        let top = self.ladder.len() as i64 - 1;
+        let spare_e6 = self.instrument.tick_e6(worth_e6.max(1)) / 4;
+        while self.touch < top && worth_e6 >= self.ladder[(self.touch + 1) as usize] + spare_e6 {
+            self.shift(true);
+        }
+        // Below the lowest price nobody bids.
+        while self.touch >= 0 && worth_e6 < self.ladder[self.touch as usize] - spare_e6 {
+            self.shift(false);
+        }
+        // At the lowest price sellers queue at the limit itself.
+        if self.touch < 0 {
+            self.spread = 1;
         }
     }
 
@@ -343,25 +410,10 @@ impl Stream {
     }
 }
 
-fn changes(now: &mut Side, before: &Side) {
-    for level in 0..LEVELS {
-        if now.price_e6[level] != 0 {
-            let same = (0..LEVELS).find(|&other| before.price_e6[other] == now.price_e6[level]);
-            let previous = same.map_or(0, |other| before.volume[other]);
-            now.change[level] = now.volume[level] as i32 - previous as i32;
-        }
-    }
-}
-
-/// Division of a signed numerator by a positive denominator, half away from zero.
-pub fn round_div(numerator: i64, denominator: i64) -> i64 {
-    let half = denominator / 2;
-    if numerator >= 0 { (numerator + half) / denominator } else { (numerator - half) / denominator }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Session;
+    use super::super::event::Side;
     use super::*;
 
     #[test]
@@ -370,6 +422,7 @@ mod tests {
             market: Market::Futures,
             trial_ns: 1_000_000,
             open_ns: 1_000_000,
+            call_ns: 3_600_000_000_000,
             close_ns: 3_600_000_000_000,
             activity: 1,
         };
@@ -380,12 +433,15 @@ mod tests {
             tick_bands_e6: vec![(0, 1_000_000)],
             weight: 1,
             level_lots: 3,
+            course: Course::Free,
+            beta_percent: 100,
+            last_ns: None,
         };
         let config =
             Config { sessions: vec![session], instruments: vec![instrument.clone()], ..Config::calm(1, 50_000) };
         let (mut up, mut down) = (0, 0);
         for start in [20, -1] {
-            let mut stream = Stream::new(&config, &instrument);
+            let mut stream = Stream::new(&config, &instrument, &Arc::new(Factor::new(&config)));
             (stream.touch, stream.move_chance) = (start, 16_000);
             for event in stream {
                 let Event::Book(book) = event else { continue };

@@ -10,12 +10,23 @@ fn instrument(code: &str, market: Market, reference_e6: i64, weight: u64) -> Ins
         Market::Futures => vec![(0, E6)],
         Market::Stock => vec![(0, 10_000), (10 * E6, 50_000), (50 * E6, 100_000), (1_000 * E6, 5 * E6)],
     };
-    Instrument { code: code.to_owned(), market, reference_e6, tick_bands_e6, weight, level_lots: 20 }
+    Instrument {
+        code: code.to_owned(),
+        market,
+        reference_e6,
+        tick_bands_e6,
+        weight,
+        level_lots: 20,
+        course: Course::Free,
+        beta_percent: 100,
+        last_ns: None,
+    }
 }
 
 fn session(market: Market, open_minute: i64, minutes: i64, activity: u64) -> Session {
     let open_ns = NIGHT_NS + open_minute * MINUTE_NS;
-    Session { market, trial_ns: open_ns - 10 * MINUTE_NS, open_ns, close_ns: open_ns + minutes * MINUTE_NS, activity }
+    let close_ns = open_ns + minutes * MINUTE_NS;
+    Session { market, trial_ns: open_ns - 10 * MINUTE_NS, open_ns, call_ns: close_ns, close_ns, activity }
 }
 
 fn config(seed: u64) -> Config {
@@ -115,6 +126,7 @@ fn every_event_is_inside_its_phase_of_its_session() {
         let session = match &event {
             Event::Trade(trade) => &config.sessions[trade.session],
             Event::Book(book) => &config.sessions[book.session],
+            Event::OddLots(_) => panic!("no such lane"),
         };
         assert_eq!(session.market, config.instruments[instrument].market);
         let (start_ns, end_ns) =
@@ -125,7 +137,7 @@ fn every_event_is_inside_its_phase_of_its_session() {
 
 #[test]
 fn trades_print_at_the_published_touch_and_books_are_never_crossed() {
-    let mut books: HashMap<usize, market::Book> = HashMap::new();
+    let mut books: HashMap<usize, event::Book> = HashMap::new();
     let mut eaten: HashMap<usize, (u32, u32)> = HashMap::new();
     for (instrument, event) in events(config(3)) {
         match event {
@@ -141,13 +153,14 @@ fn trades_print_at_the_published_touch_and_books_are_never_crossed() {
             Event::Trade(trade) => {
                 let book = &books[&instrument];
                 assert_eq!((book.session, book.trial), (trade.session, trade.trial));
-                let side = if trade.side == market::BUY { &book.ask } else { &book.bid };
+                let side = if trade.side == event::BUY { &book.ask } else { &book.bid };
                 assert_eq!(side.price_e6[0], trade.price_e6);
                 let eaten = eaten.get_mut(&instrument).unwrap();
-                let gone = if trade.side == market::BUY { &mut eaten.0 } else { &mut eaten.1 };
+                let gone = if trade.side == event::BUY { &mut eaten.0 } else { &mut eaten.1 };
                 *gone += if trade.trial { 0 } else { trade.volume };
                 assert!(*gone <= side.volume[0], "more traded than was shown");
             }
+            Event::OddLots(_) => panic!("no such lane"),
         }
     }
 }
@@ -168,7 +181,7 @@ fn levels_are_valid_prices_inside_the_limits_best_first() {
 
 #[test]
 fn some_books_are_short_and_some_one_sided() {
-    let books: Vec<market::Book> = events(config(1))
+    let books: Vec<event::Book> = events(config(1))
         .into_iter()
         .filter_map(|(_, event)| if let Event::Book(book) = event { Some(book) } else { None })
         .collect();
@@ -179,7 +192,7 @@ fn some_books_are_short_and_some_one_sided() {
 
 #[test]
 fn level_changes_are_against_the_same_price_in_the_previous_push() {
-    let mut before: HashMap<usize, market::Book> = HashMap::new();
+    let mut before: HashMap<usize, event::Book> = HashMap::new();
     for (instrument, event) in events(config(1)) {
         let Event::Book(book) = event else { continue };
         if let Some(old) = before.get(&instrument).filter(|old| (old.session, old.trial) == (book.session, book.trial))
@@ -238,6 +251,7 @@ fn nothing_is_delivered_between_down_and_up_and_everything_is_before_and_after()
             }
             Step::Quote { fate: Fate::Outage(_), .. } => assert!(down.is_some()),
             Step::Quote { .. } | Step::Repeat { .. } => assert!(down.is_none()),
+            Step::OddLots { .. } => panic!("no such lane"),
         }
     }
 }
@@ -336,15 +350,16 @@ fn a_trade_carries_the_touch_of_the_last_push_before_it_and_trades_at_it() {
     let (mut touches, mut trades) = (HashMap::new(), 0);
     for (instrument, event) in events(config(3)) {
         match event {
-            market::Event::Book(book) => {
+            event::Event::Book(book) => {
                 touches.insert(instrument, book.touch());
             }
-            market::Event::Trade(trade) => {
+            event::Event::Trade(trade) => {
                 assert_eq!(Some(&trade.touch), touches.get(&instrument));
-                let quoted_e6 = if trade.side == market::BUY { trade.touch.ask_e6 } else { trade.touch.bid_e6 };
+                let quoted_e6 = if trade.side == event::BUY { trade.touch.ask_e6 } else { trade.touch.bid_e6 };
                 assert_eq!(trade.price_e6, quoted_e6);
                 trades += 1;
             }
+            Event::OddLots(_) => panic!("no such lane"),
         }
     }
     assert!(trades > 10_000);

@@ -1,6 +1,6 @@
 //! MessagePack arrays exactly as the broker's SDK reads them: smallest integers, short strings, positional slots.
 //! Not a MessagePack library: only what the four quote classes need.
-use super::market::{Book, Trade, round_div};
+use super::event::{Book, Trade, round_div};
 use super::{E6, Instrument, LEVELS};
 use crate::wall_clock::{DAY_NS, TAIPEI_OFFSET_NS, civil_from_days};
 
@@ -62,7 +62,7 @@ pub fn book_stock(out: &mut Vec<u8>, instrument: &Instrument, book: &Book) {
     array(out, 11);
     head(out, &instrument.code, book.exchange_ns);
     levels(out, book);
-    boolean(out, false);
+    boolean(out, book.suspended);
     boolean(out, book.trial);
 }
 
