@@ -185,7 +185,7 @@ def archive_segment(path: Path, archive_dir: Path) -> ArchivedSegment | Skipped:
             raise ArchiveFailed(
                 f"{path}: its records are not those its footer was sealed with. Run: shijim-live verify"
             )
-        _publish(staged, manifest, archive_dir, path.stem)
+        _publish(staged, manifest, archive_dir, path.stem, folder)
     return _archived(manifest, archive_dir, already=False)
 
 
@@ -310,12 +310,12 @@ def _archived(manifest: dict[str, Any], archive_dir: Path, already: bool) -> Arc
     )
 
 
-def _publish(staged: list[_Staged], manifest: dict[str, Any], archive_dir: Path, key: str) -> None:
+def _publish(staged: list[_Staged], manifest: dict[str, Any], archive_dir: Path, key: str, folder: Path) -> None:
     """Durable before visible, the manifest last; renaming twice gives the same bytes."""
     for file, facts in zip(staged, manifest["files"], strict=True):
         assert facts["rows"] == file.rows
         replace_durably(file.path, parquet_path(archive_dir, file.table, file.trading_day, key))
-    draft = staged[0].path.parent / "manifest" if staged else archive_dir / f".{key}.{os.getpid()}"
+    draft = folder / "manifest"
     draft.write_bytes(orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
     replace_durably(draft, archive_dir / MANIFESTS / f"{key}.json")
 

@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 from bisect import bisect_right
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -27,16 +28,25 @@ from shijim_live.store.parquet import parquet_path
 
 DAY = date(2026, 4, 9)
 EVENTS = 24_000
+
+FOOTER = r"\.draft footer$"  # of a segment of the run itself: a draft that got its name is still called one here
+BLOCK = r"\.draft block$"
+COMMIT = r"\.draft (block|zeros)$|^fdatasync "
+ARCHIVE_WRITE = r"^write archive/.*\.parquet"
+ARCHIVE_NAME = r"^(mkdir|create|fsync|rename|unlink|rmdir) archive|^write archive/.*/manifest"
+
 AWAY_SECONDS = 1
 SPREAD = 2
 NS_IN_A_CALLBACK_MAX = 200_000  # begins in the callback meant, may end some later
 CALLBACK_EVENTS = 150  # of a quarter of an hour, about
 OPERATIONS_OF_A_SEGMENT = 5  # zeros, two blocks and their syncs
-OPERATIONS_OF_A_START = 11  # the lock, the ballast, a segment up to its first block
+OPERATIONS_OF_A_START = 12  # the lock, the ballast, a segment up to its first block and the sync of that
 OPERATIONS_OF_A_REPAIR = 3  # footer, size and sync; a torn tail takes four more
 # The least that archiving one segment takes, so that a point drawn is always reached.
 ARCHIVE_WRITES_MIN = 50
 ARCHIVE_NAMES_MIN = 10
+# Pattern and how many of them there are at least; syncs and renames are few and matter more.
+ARCHIVE_POINTS = ((ARCHIVE_WRITE, ARCHIVE_WRITES_MIN), *[(ARCHIVE_NAME, ARCHIVE_NAMES_MIN)] * 3)
 PHASES = ("before", "half", "after")
 RING_SLOTS = ("1024", "65536")  # in the smaller one callbacks wait for the disk
 
@@ -49,12 +59,7 @@ ARCHIVE = "in the archive"
 POWER = "power lost, recording"
 POWER_ARCHIVE = "power lost, archiving"
 KINDS = (CALLBACK, WRITE, ROTATION, SEAL, START, ARCHIVE, POWER, POWER_ARCHIVE)
-
-FOOTER = r"\.draft footer$"  # of a segment of the run itself: a draft that got its name is still called one here
-BLOCK = r"\.draft block$"
-COMMIT = r"\.draft (block|zeros)$|^fdatasync "
-ARCHIVE_WRITE = r"^write archive/.*\.parquet"
-ARCHIVE_NAME = r"^(mkdir|create|fsync|rename|unlink|rmdir) archive|^write archive/.*/manifest"
+KINDS_IN_TURN = (*KINDS, POWER, POWER_ARCHIVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +137,17 @@ class Play:
         return data
 
     def order(self) -> list[str]:
-        """Every kind as often as every other, in any order; the archive needs a segment first."""
-        kinds = [KINDS[at % len(KINDS)] for at in range(self.kills)]
-        self.random.shuffle(kinds)
-        first = next(at for at, kind in enumerate(kinds) if kind == ROTATION)
-        kinds[0], kinds[first] = kinds[first], kinds[0]
-        return kinds
+        """Every kind as often as every other, power cuts twice as often, in any order; but the archive needs a segment
+        first, and who mends the log dies twice over what a commit that was cut has left.
+        """
+        counted = Counter(KINDS_IN_TURN[at % len(KINDS_IN_TURN)] for at in range(self.kills))
+        twice = [WRITE, START, START]
+        steps = [twice] * min(counted[WRITE], counted[START] // 2)
+        counted -= Counter(kind for step in steps for kind in step)
+        steps += [[kind] for kind in counted.elements()]
+        self.random.shuffle(steps)
+        steps.insert(0, steps.pop(steps.index([ROTATION])))
+        return [kind for step in steps for kind in step]
 
     # The recorder
 
@@ -238,7 +248,7 @@ class Play:
         if not fresh:  # it dies at something it does: all of it once more
             shutil.rmtree(archive)
             fresh = sealed
-        pattern, operations = draw.choice(((ARCHIVE_WRITE, ARCHIVE_WRITES_MIN), (ARCHIVE_NAME, ARCHIVE_NAMES_MIN)))
+        pattern, operations = draw.choice(ARCHIVE_POINTS)
         point = Point(
             pattern, draw.randint(1, operations * len(fresh)), 0, draw.choice(PHASES), seed=draw.getrandbits(32)
         )
