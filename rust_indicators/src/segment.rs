@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+mod checkpoint;
 mod contents;
 mod recovery;
 
@@ -18,6 +19,7 @@ pub use recovery::{Recovered, recover};
 use crate::block::{self, BLOCK_HEADER_BYTES, BLOCK_MAGIC, BlockDecoder, BlockEncoder, BlockHeader};
 use crate::disk::Disk;
 use crate::record::Record;
+use checkpoint::Progress;
 
 pub const SEGMENT_MAGIC: [u8; 8] = *b"SHIJIMW1";
 pub const FOOTER_MAGIC: [u8; 4] = *b"SEND";
@@ -49,6 +51,7 @@ pub struct SegmentWriter {
     encoder: BlockEncoder,
     buffer: Vec<u8>,
     contents: Contents,
+    progress: Progress,
 }
 
 impl SegmentWriter {
@@ -84,6 +87,7 @@ impl SegmentWriter {
             encoder: BlockEncoder::new()?,
             buffer: prefix,
             contents: Contents::default(),
+            progress: Progress::new(path, position),
         })
     }
 
@@ -102,12 +106,14 @@ impl SegmentWriter {
     /// Writes one block; not durable before `sync`. After an error the segment is as it was: the same block may be
     /// written again over what there is of it.
     pub fn append(&mut self, records: &[Record]) -> io::Result<()> {
+        self.progress.keep(&self.disk, self.position, &self.contents)?;
         self.buffer.clear();
         self.encoder.encode(records, &mut self.buffer)?;
         self.write_ahead()?;
         self.disk.write_all_at(&self.file, &self.buffer, self.position)?;
         self.position += self.buffer.len() as u64;
         self.contents.add(records);
+        self.progress.add(&self.buffer);
         Ok(())
     }
 
@@ -127,6 +133,7 @@ impl SegmentWriter {
 
     /// Footer, exact size, durable. Returns the contents for whoever counts; after an error it may be tried again.
     pub fn seal(&mut self) -> io::Result<&Contents> {
+        self.progress.forget()?;
         write_footer(&self.disk, &self.file, self.position, &self.contents, false)?;
         Ok(&self.contents)
     }
@@ -264,6 +271,9 @@ impl SegmentReader {
                 return Ok(true);
             }
             let Some(next) = self.resync(length)? else { return Ok(false) };
+            if self.is_sound_at(self.position, length)? {
+                continue; // a commit that came after the first look and before what stands behind it
+            }
             self.problems.push(Problem {
                 offset: self.position,
                 length: next - self.position,
@@ -367,9 +377,13 @@ impl SegmentReader {
         Ok(Some(size))
     }
 
+    fn is_sound_at(&mut self, position: u64, length: u64) -> io::Result<bool> {
+        Ok(self.block_at(position, length, &mut Vec::new())?.is_some() || self.footer_at(position, length)?.is_some())
+    }
+
     /// The next sound block or footer after bytes that are neither; sets `end` when there is none.
     fn resync(&mut self, length: u64) -> io::Result<Option<u64>> {
-        let (mut scratch, mut window) = (Vec::new(), Vec::new());
+        let mut window = Vec::new();
         let mut from = self.position;
         let mut zeros = true;
         let mut proofs = 0;
@@ -390,11 +404,7 @@ impl SegmentReader {
                     continue;
                 }
                 proofs += 1;
-                let sound = match *magic == BLOCK_MAGIC {
-                    true => self.block_at(position, length, &mut scratch)?.is_some(),
-                    false => self.footer_at(position, length)?.is_some(),
-                };
-                if sound {
+                if self.is_sound_at(position, length)? {
                     return Ok(Some(position));
                 }
             }
