@@ -149,7 +149,12 @@ def check_kinds(kinds: npt.NDArray[np.uint8]) -> None:
     """Raises UnknownRecord for a kind of another version."""
     unknown = sorted(set(np.flatnonzero(np.bincount(kinds)).tolist()) - set(Kind))
     if unknown:
-        raise UnknownRecord(f"record kind {unknown[0]} is not in schema version {SCHEMA_VERSION}: upgrade shijim")
+        raise unknown_kind(unknown[0])
+
+
+def unknown_kind(kind: int) -> UnknownRecord:
+    """The error about a kind of another version."""
+    return UnknownRecord(f"record kind {kind} is not in schema version {SCHEMA_VERSION}: upgrade shijim")
 
 
 def to_table(records: bytes) -> dict[str, pa.Table]:

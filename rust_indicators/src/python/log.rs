@@ -10,7 +10,7 @@ use pyo3::types::PyBytes;
 use super::continuity::whole;
 use crate::continuity::Continuity;
 use crate::disk::Disk;
-use crate::intake::seen;
+use crate::intake::row_of;
 use crate::record::{RECORD_BYTES, Record, records_in};
 use crate::record_layout::{constants, layout};
 use crate::segment::{self, End, Problem};
@@ -25,9 +25,8 @@ pub fn continuity_of(paths: Vec<PathBuf>) -> PyResult<Continuity> {
     for path in paths {
         let mut reader = segment::SegmentReader::open(&path).map_err(PyValueError::new_err)?;
         while reader.next_block(&mut records)? {
-            records.drain(..).filter_map(|record| seen(&record)).for_each(|trade| {
-                continuity.judge(&trade);
-            });
+            continuity.observe_batch(&records, row_of, |_, _, _| ());
+            records.clear();
         }
     }
     continuity.count_anew();
