@@ -266,8 +266,9 @@ class ChunkMarks:
     """Of one chunk of records; `minute_of` gives each its place in `minutes`, `orders` the rows of each table."""
 
     minutes: NDArray[np.int64]  # twice the minute since the epoch, or UNKNOWN_MINUTE; plus 1 for futures' hours
-    minute_of: NDArray[np.uint32]
-    bits: NDArray[np.uint8]
+    minute_of: NDArray[np.int64]
+    repeated: NDArray[np.bool_]
+    strange: NDArray[np.bool_]  # stamped by the exchange with nothing that can be believed
     orders: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]  # trades, books, others: by code, sequence
     unknown_kind: int | None
 
@@ -275,8 +276,6 @@ class RecordMarks:
     """Goes through the records of one segment, chunk by chunk; remembers what a repeat is judged by."""
 
     UNKNOWN_MINUTE: int
-    REPEATED: int
-    STRANGE_STAMP: int
     def __init__(self, believable_ns: tuple[int, int], first_sequence: int) -> None: ...
     def mark(self, records: _Column) -> ChunkMarks: ...
     def missing_until(self, last: int) -> list[tuple[int, int]]: ...

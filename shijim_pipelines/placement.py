@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Final, cast
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,20 +81,17 @@ class Placement:
             for day in [one_day] if one_day is not None else np.unique(days[minute]):
                 chosen = slice(None) if one_day is not None else days[minute] == day
                 mine, when = order[chosen], minute[chosen]
-                bits = marks.bits[mine]
-                strange = (bits & RecordMarks.STRANGE_STAMP).astype(bool)
-                repeated = (bits & RecordMarks.REPEATED).astype(bool)
-                placed = (rows, mine, sessions[when], outside[when] | strange, repeated)
+                placed = (rows, mine, sessions[when], outside[when] | marks.strange[mine], marks.repeated[mine])
                 yield Placed(table, date.fromordinal(int(day)), *placed)
 
     def missing(self, last: int) -> list[list[int]]:
         """[first, last] of each run of sequences up to `last` that no record placed so far had."""
         return [list(run) for run in self._marks.missing_until(last)]
 
-    def _known_minutes(self, marks: ChunkMarks) -> tuple[Int64s, NDArray[np.integer[Any]]]:
+    def _known_minutes(self, marks: ChunkMarks) -> tuple[Int64s, Int64s]:
         """The chunk's minutes and which of them each record has; an unknown one is that of the record before, at the
         start that of the one after."""
-        minutes, minute_of = marks.minutes, cast(NDArray[np.integer[Any]], marks.minute_of)
+        minutes, minute_of = marks.minutes, marks.minute_of
         unknown = minutes >> 1 == _UNKNOWN
         if unknown.any():
             keys = minutes[minute_of]

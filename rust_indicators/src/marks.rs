@@ -13,10 +13,6 @@ use crate::wall_clock::SECOND_NS;
 const MINUTE_NS: i64 = 60 * SECOND_NS;
 /// Instead of twice the minute, where neither stamp of a record can be believed.
 pub const UNKNOWN_MINUTE: i64 = i64::MIN;
-/// Bit of `Marks::bits`: it repeats an earlier record.
-pub const REPEATED: u8 = 1;
-/// The exchange stamped it, and with nothing that can be believed.
-pub const STRANGE_STAMP: u8 = 2;
 /// Trades, books, everything else.
 pub const TABLES: usize = 3;
 
@@ -26,8 +22,10 @@ pub struct Marks {
     /// Twice the minute since the epoch or `UNKNOWN_MINUTE`, plus 1 where futures' hours hold: the different ones.
     pub minutes: Vec<i64>,
     /// Which of `minutes` each record has.
-    pub minute_of: Vec<u32>,
-    pub bits: Vec<u8>,
+    pub minute_of: Vec<i64>,
+    pub repeated: Vec<bool>,
+    /// The exchange stamped it, and with nothing that can be believed.
+    pub strange: Vec<bool>,
     /// For each table which records are its rows, by code, then sequence.
     pub orders: [Vec<i64>; TABLES],
     /// The lowest kind that this version does not know, if there is one.
@@ -89,10 +87,12 @@ impl Marker {
     }
 
     pub fn mark(&mut self, records: &[Record]) -> Marks {
-        let mut marks = Marks { bits: vec![0; records.len()], ..Marks::default() };
+        let mut marks = Marks::default();
         let mut places = Vec::with_capacity(records.len());
         let mut minutes = Minutes::default();
         marks.minute_of.reserve_exact(records.len());
+        marks.repeated.reserve_exact(records.len());
+        marks.strange.reserve_exact(records.len());
         for (at, record) in records.iter().enumerate() {
             let header = record.header();
             self.note_sequence(header.sequence as i64);
@@ -104,7 +104,8 @@ impl Marker {
                 kind::BOOK => (1, self.known[stream].repeats(records, at)),
                 _ => (2, false),
             };
-            marks.bits[at] = u8::from(repeated) * REPEATED | u8::from(strange) * STRANGE_STAMP;
+            marks.repeated.push(repeated);
+            marks.strange.push(strange);
             places.push((self.known[stream].code, table));
             if table == 2 && !kind::ALL.iter().any(|(_, known)| *known == i64::from(header.kind)) {
                 marks.unknown_kind = Some(marks.unknown_kind.map_or(header.kind, |lowest| lowest.min(header.kind)));
@@ -197,19 +198,19 @@ impl Known {
 #[derive(Default)]
 struct Minutes {
     keys: Vec<i64>,
-    places: HashMap<i64, u32>,
-    recent: [(i64, u32); 2],
+    places: HashMap<i64, i64>,
+    recent: [(i64, i64); 2],
 }
 
 impl Minutes {
-    fn place(&mut self, key: i64) -> u32 {
+    fn place(&mut self, key: i64) -> i64 {
         let recent = &mut self.recent[(key & 1) as usize];
         if recent.0 == key && !self.keys.is_empty() {
             return recent.1;
         }
         let place = *self.places.entry(key).or_insert_with(|| {
             self.keys.push(key);
-            self.keys.len() as u32 - 1
+            self.keys.len() as i64 - 1
         });
         *recent = (key, place);
         place
@@ -231,7 +232,7 @@ mod tests {
     }
 
     fn repeated(marker: &mut Marker, records: &[Record]) -> Vec<bool> {
-        marker.mark(records).bits.iter().map(|bits| bits & REPEATED != 0).collect()
+        marker.mark(records).repeated
     }
 
     #[test]
@@ -285,7 +286,7 @@ mod tests {
         let marks = Marker::new(0..HOUR_NS, 0).mark(&records);
         let keys: Vec<i64> = marks.minute_of.iter().map(|place| marks.minutes[*place as usize]).collect();
         assert_eq!(keys, [5, 4, 3, UNKNOWN_MINUTE + 1]);
-        assert_eq!(marks.bits, [0, REPEATED, STRANGE_STAMP, 0]);
+        assert_eq!((marks.repeated[1], marks.strange), (true, vec![false, false, true, false]));
     }
 
     #[test]

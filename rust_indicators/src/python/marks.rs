@@ -4,7 +4,7 @@ use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 
 use super::continuity::whole;
-use crate::marks::{Marker, REPEATED, STRANGE_STAMP, TABLES, UNKNOWN_MINUTE};
+use crate::marks::{Marker, TABLES, UNKNOWN_MINUTE};
 use crate::record::records_of;
 
 /// Goes through the records of one segment, chunk by chunk.
@@ -15,8 +15,9 @@ struct RecordMarks(Marker);
 #[pyclass(module = "rust_indicators._rust", frozen, get_all)]
 struct ChunkMarks {
     minutes: Py<PyArray1<i64>>,
-    minute_of: Py<PyArray1<u32>>,
-    bits: Py<PyArray1<u8>>,
+    minute_of: Py<PyArray1<i64>>,
+    repeated: Py<PyArray1<bool>>,
+    strange: Py<PyArray1<bool>>,
     orders: [Py<PyArray1<i64>>; TABLES],
     unknown_kind: Option<u8>,
 }
@@ -25,10 +26,6 @@ struct ChunkMarks {
 impl RecordMarks {
     #[classattr]
     const UNKNOWN_MINUTE: i64 = UNKNOWN_MINUTE;
-    #[classattr]
-    const REPEATED: u8 = REPEATED;
-    #[classattr]
-    const STRANGE_STAMP: u8 = STRANGE_STAMP;
 
     #[new]
     fn new(believable_ns: (i64, i64), first_sequence: i64) -> RecordMarks {
@@ -42,7 +39,8 @@ impl RecordMarks {
         Ok(ChunkMarks {
             minutes: marks.minutes.into_pyarray(py).unbind(),
             minute_of: marks.minute_of.into_pyarray(py).unbind(),
-            bits: marks.bits.into_pyarray(py).unbind(),
+            repeated: marks.repeated.into_pyarray(py).unbind(),
+            strange: marks.strange.into_pyarray(py).unbind(),
             orders: marks.orders.map(|order| order.into_pyarray(py).unbind()),
             unknown_kind: marks.unknown_kind,
         })
