@@ -180,6 +180,52 @@ pub struct Problem {
     pub message: String,
 }
 
+/// Where the records of a block are put.
+pub trait Rows {
+    /// Room for more, behind what is there.
+    fn more(&mut self, count: usize) -> &mut [Record];
+    /// What `more` gave last, whole or not at all.
+    fn last(&self, count: usize) -> &[Record];
+    fn drop_last(&mut self, count: usize);
+}
+
+impl Rows for Vec<Record> {
+    fn more(&mut self, count: usize) -> &mut [Record] {
+        let start = self.len();
+        self.resize(start + count, Record::ZERO);
+        &mut self[start..]
+    }
+    fn last(&self, count: usize) -> &[Record] {
+        &self[self.len() - count..]
+    }
+    fn drop_last(&mut self, count: usize) {
+        self.truncate(self.len() - count);
+    }
+}
+
+/// Memory of the caller's, and what comes when a block does not fit any more.
+pub struct Chunk<'a> {
+    pub rows: &'a mut [Record],
+    pub filled: usize,
+    pub over: &'a mut Vec<Record>,
+}
+
+impl Rows for Chunk<'_> {
+    fn more(&mut self, count: usize) -> &mut [Record] {
+        if !self.over.is_empty() || count > self.rows.len() - self.filled {
+            return self.over.more(count);
+        }
+        self.filled += count;
+        &mut self.rows[self.filled - count..self.filled]
+    }
+    fn last(&self, count: usize) -> &[Record] {
+        if self.over.is_empty() { &self.rows[self.filled - count..self.filled] } else { self.over.last(count) }
+    }
+    fn drop_last(&mut self, count: usize) {
+        if self.over.is_empty() { self.filled -= count } else { self.over.drop_last(count) }
+    }
+}
+
 /// Where reading stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -236,7 +282,7 @@ impl SegmentReader {
     }
 
     /// Appends the next sound block's records to `out`; false at the end (`self.end` says which).
-    pub fn next_block(&mut self, out: &mut Vec<Record>) -> io::Result<bool> {
+    pub fn next_block(&mut self, out: &mut impl Rows) -> io::Result<bool> {
         if self.end == End::Sealed {
             return Ok(false);
         }
@@ -262,10 +308,10 @@ impl SegmentReader {
                 self.footer_json = Some(footer);
                 return Ok(false);
             }
-            let start = out.len();
-            if let Some(size) = self.block_at(self.position, length, out)? {
-                self.note_hole(out[start].header().sequence);
-                self.contents.add(&out[start..]);
+            if let Some((size, count)) = self.block_at(self.position, length, out)? {
+                let records = out.last(count);
+                self.note_hole(records[0].header().sequence);
+                self.contents.add(records);
                 self.expected = self.contents.last_sequence.saturating_add(1);
                 self.position += size;
                 return Ok(true);
@@ -353,8 +399,8 @@ impl SegmentReader {
         Ok(trailer == trailer_of(footer_bytes))
     }
 
-    /// Decodes the block at `position` into `out` and returns its size; `None` when there is no sound block.
-    fn block_at(&mut self, position: u64, length: u64, out: &mut Vec<Record>) -> io::Result<Option<u64>> {
+    /// Decodes the block at `position` into `out`; its size and count, or `None` when there is no sound block.
+    fn block_at(&mut self, position: u64, length: u64, out: &mut impl Rows) -> io::Result<Option<(u64, usize)>> {
         let mut head = [0; BLOCK_HEADER_BYTES];
         if position + BLOCK_HEADER_BYTES as u64 > length {
             return Ok(None);
@@ -367,14 +413,15 @@ impl SegmentReader {
         }
         self.payload.resize(header.length as usize, 0);
         self.file.read_exact_at(&mut self.payload, position + BLOCK_HEADER_BYTES as u64)?;
-        let start = out.len();
-        let sound = block::checksum(&head, &self.payload) == header.crc32c
-            && self.decoder.decode(&header, &self.payload, out).is_ok();
-        if !sound {
-            out.truncate(start);
+        if block::checksum(&head, &self.payload) != header.crc32c {
             return Ok(None);
         }
-        Ok(Some(size))
+        let count = header.count as usize;
+        if self.decoder.decode(&header, &self.payload, out.more(count)).is_err() {
+            out.drop_last(count);
+            return Ok(None);
+        }
+        Ok(Some((size, count)))
     }
 
     fn is_sound_at(&mut self, position: u64, length: u64) -> io::Result<bool> {
