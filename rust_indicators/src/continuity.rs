@@ -10,18 +10,24 @@
 //!   4. fills an open hole, stamped no later than the trade that revealed it  late
 //!   5. stamped before the newest trade  late, filling nothing (an old repeat)
 //!   6. total below the last  reset: known lots start anew, open holes stay missing
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
+mod key;
 mod stream;
+
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 
 use crate::payload::{MIX, payload};
 use crate::record::{ABSENT_I64, ABSENT_U32, Record, broker_class, exchange, flag, kind, lane};
 use crate::wall_clock::{DAY_NS, SECOND_NS, TAIPEI_OFFSET_NS};
+use key::Key;
+pub use key::KeyHasher;
 use stream::{Hole, InBatch, Known, Past, Payloads, Stream};
 
 /// Streams remembered; the least recently used half goes when it is reached. A full one weighs under 2 KB.
 pub const STREAMS_MAX: usize = 1 << 14;
+/// Sessions remembered of a code and lane, the least recently used goes first: a recorder lives for weeks and needs the
+/// one that runs and the night before; the rest is for stamps that are wrong.
+pub const SESSIONS_MAX: usize = 8;
 /// Payloads a repeat is looked for in; a reconnect replays seconds, not minutes.
 pub const RECENT_MAX: usize = 64;
 /// Open holes a late trade may fill, per stream; the oldest is forgotten first and stays missing.
@@ -92,7 +98,8 @@ pub struct Counters {
     pub duplicates: u64,
     pub resets: u64,
     pub excesses: u64,
-    /// Streams and holes given up for memory (`STREAMS_MAX`, `HOLES_MAX`); 0 unless something is very wrong.
+    /// Streams and holes given up for memory (`STREAMS_MAX`, `SESSIONS_MAX`, `HOLES_MAX`); of one day 0, unless
+    /// something is very wrong.
     pub forgotten: u64,
 }
 
@@ -118,40 +125,6 @@ pub struct Filled {
     pub from: u32,
     pub to: u32,
     pub row: u64,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Key {
-    code: [u64; 2],
-    session: i32,
-    lane: u8,
-    futures: bool,
-}
-
-impl std::hash::Hash for Key {
-    fn hash<H: Hasher>(&self, hasher: &mut H) {
-        let rest = u64::from(self.session as u32) << 16 | u64::from(self.lane) << 8 | u64::from(self.futures);
-        hasher.write_u64(self.code[0] ^ self.code[1].rotate_left(32) ^ rest.wrapping_mul(MIX));
-    }
-}
-
-/// One multiplication; keys are codes we subscribed to, not an attacker's.
-#[derive(Clone, Copy, Default)]
-pub struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-    fn write_u64(&mut self, value: u64) {
-        let product = u128::from(self.0 ^ value) * u128::from(MIX);
-        self.0 = (product as u64) ^ (product >> 64) as u64;
-    }
 }
 
 pub struct Continuity {
@@ -269,9 +242,7 @@ impl Continuity {
             self.counters.lots_missing += u64::from(from);
             Verdict::Gap { lots: from, basis: Basis::Zero }
         };
-        let slot = self.streams.len() as u32;
-        self.streams.push(Stream::started(key, trade, self.counters.judged));
-        self.pasts.push(past);
+        let slot = self.place(Stream::started(key, trade, self.counters.judged), past);
         self.slots.insert(key, slot);
         self.near[near_slot(trade)] = slot;
         self.remember::<P>(slot, trade.payload);
@@ -377,6 +348,24 @@ impl Continuity {
         (1..=CARRY_DAYS_MAX)
             .find_map(|days| self.slots.get(&Key { session: key.session - 2 * days + 1, ..key }))
             .map(|slot| self.streams[*slot as usize].total)
+    }
+
+    /// In the place of its code's session that was not used for longest, where there are enough of them.
+    fn place(&mut self, stream: Stream, past: Past) -> u32 {
+        let used = |(slot, other): (usize, &Past)| {
+            other.key.is_of_same_code(&past.key).then(|| (self.streams[slot].used, slot))
+        };
+        let same: Vec<_> = self.pasts.iter().enumerate().filter_map(used).collect();
+        let oldest = same.iter().min().filter(|_| same.len() >= SESSIONS_MAX);
+        if let Some(&(_, slot)) = oldest {
+            self.counters.forgotten += 1;
+            self.slots.remove(&self.pasts[slot].key);
+            (self.streams[slot], self.pasts[slot]) = (stream, past);
+            return slot as u32;
+        }
+        self.streams.push(stream);
+        self.pasts.push(past);
+        self.streams.len() as u32 - 1
     }
 
     fn forget_least_used(&mut self) {
@@ -635,6 +624,29 @@ mod tests {
             holes.observe(&trade("TXFD6", at, 1, 2 * at as u32 + 2));
         });
         assert_eq!((holes.counters.lots_missing, holes.pasts[0].holes.len()), (200, HOLES_MAX));
+    }
+
+    #[test]
+    fn a_life_of_many_days_needs_the_memory_of_a_few_and_judges_each_as_it_would_alone() {
+        const DAY_SECONDS: i64 = 86_400;
+        let mut continuity = Continuity::new();
+        let mut at_most = 0;
+        for day in 0..400 {
+            for code in ["TXFD6", "MXFD6"] {
+                for total in 1..=3 {
+                    let second = day * DAY_SECONDS + i64::from(total);
+                    let wanted = if total == 1 { FIRST } else { Verdict::Next };
+                    assert_eq!(continuity.observe(&trade(code, second, 1, total)), wanted, "day {day}");
+                }
+                // A stamp of another year in between: the session that runs is not the one that is forgotten.
+                let wrong = (1_000 + day) * DAY_SECONDS;
+                assert_eq!(continuity.observe(&trade(code, wrong, 1, 1)), FIRST);
+                assert_eq!(continuity.observe(&trade(code, day * DAY_SECONDS + 4, 1, 4)), Verdict::Next);
+            }
+            at_most = at_most.max(continuity.streams.len());
+        }
+        assert_eq!((at_most, continuity.slots.len()), (2 * SESSIONS_MAX, 2 * SESSIONS_MAX));
+        assert_eq!((continuity.counters.gaps, continuity.counters.resets), (0, 0));
     }
 
     #[test]

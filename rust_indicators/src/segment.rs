@@ -295,7 +295,7 @@ impl SegmentReader {
         }
     }
 
-    fn next_within(&mut self, length: u64, out: &mut Vec<Record>) -> io::Result<bool> {
+    fn next_within(&mut self, length: u64, out: &mut impl Rows) -> io::Result<bool> {
         self.end = End::More;
         loop {
             if let Some(footer) = self.footer_at(self.position, length)? {
