@@ -37,6 +37,8 @@ pub const CARRY_DAYS_MAX: i32 = 14;
 /// Streams found without hashing the session; a power of two, small enough to stay in the first-level cache.
 const NEAR_SLOTS: usize = 1024;
 const NOWHERE: u32 = u32::MAX;
+/// Records of a batch from which the trades are picked before one is judged: they stay in the first-level cache.
+const SIEVE: usize = 256;
 
 /// Futures: trial matching starts 08:30 and 14:50, and belongs to the session that follows it.
 const DAY_FROM_NS: i64 = (8 * 60 + 30) * 60 * SECOND_NS;
@@ -179,11 +181,20 @@ impl Continuity {
         row_of: impl Fn(&Record) -> u64,
         mut found: impl FnMut(usize, &Sighting, Judgement),
     ) {
-        for (at, record) in records.iter().enumerate() {
-            if let Some((trade, judgement)) = self.judge_in_batch(records, at, row_of(record))
-                && judgement.verdict != Verdict::Next
-            {
-                found(at, &trade, judgement);
+        let mut trades = [0; SIEVE];
+        for (number, part) in records.chunks(SIEVE).enumerate() {
+            // Without a branch: nobody can tell which record is a trade.
+            let mut count = 0;
+            for (at, record) in part.iter().enumerate() {
+                trades[count] = number * SIEVE + at;
+                count += usize::from(record.header().kind == kind::TRADE);
+            }
+            for &at in &trades[..count] {
+                if let Some((trade, judgement)) = self.judge_in_batch(records, at, row_of(&records[at]))
+                    && judgement.verdict != Verdict::Next
+                {
+                    found(at, &trade, judgement);
+                }
             }
         }
         self.end_batch(records);

@@ -213,7 +213,10 @@ def _array(values: npt.NDArray[np.generic], column: Column) -> pa.Array:
 
     if column.char == "Q":
         values = values.view(np.int64)
-    if column.absent is None:
+    if column.absent is None or not len(values):
+        return pa.array(values)
+    # Absent is the least or the greatest a field holds: mostly it is not there, and no mask is made to find out.
+    if (values.min() if column.absent < 0 else values.max()) != column.absent:
         return pa.array(values)
     absent = values == column.absent
     count = int(np.count_nonzero(absent))
