@@ -124,8 +124,8 @@ BENCH = Bench(
     "A process bound to one core publishes the 300 k events of a simulated day, stamped at 28 k events/s, into a ring "
     "of 65,536 slots with `fdatasync`, closes, and archives: Parquet written, read back, compared by hash, published. "
     "The first row does so with four such runs on two cores, wall time from the first record to the last rename.",
-    "Of a record's time the archive takes 7 parts in 10: Arrow writes Parquet in 2.2 of them and reads it back in 1.1; "
-    "the log is decoded in 1, of which zstd is half; columns are gathered in 1, records placed in 0.4, made anew and "
-    "hashed in 0.4. The log takes 3: zstd 1.2, the ring twice 1, turning records into columns 0.3. "
+    "Of ten parts of a record's time the archive takes seven: Arrow writes Parquet in 2.2, reads it back in 1.1; the "
+    "log is decoded in 1, half of it zstd's; columns are gathered in 1, records placed in 0.4, made anew and hashed in "
+    "0.4. The log takes three: zstd 1.2, in and out of the ring 1, turning records into columns 0.3. "
     "Objects: the SDK's attribute reads. Wall time: whoever else runs.",
 )

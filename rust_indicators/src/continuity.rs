@@ -23,7 +23,7 @@ use key::Key;
 pub use key::KeyHasher;
 use stream::{Hole, InBatch, Known, Past, Payloads, Stream};
 
-/// Streams remembered; the least recently used half goes when it is reached. A full one weighs under 2 KB.
+/// Streams remembered; the least recently used half goes when it is reached. A full one weighs under 3 KB.
 pub const STREAMS_MAX: usize = 1 << 14;
 /// Sessions remembered of a code and lane, the least recently used goes first: a recorder lives for weeks and needs the
 /// one that runs and the night before; the rest is for stamps that are wrong.
@@ -563,6 +563,55 @@ mod tests {
         again.header_mut().side = 2;
         assert_eq!(continuity.observe(&again), Verdict::Excess { lots: 2 });
         assert_eq!(continuity.counters.duplicates, 1);
+    }
+
+    /// Trades of two codes with lost ones, repeats from near and far, late ones and falls.
+    fn troubled(count: usize) -> Vec<Record> {
+        let mut state = 11u64;
+        let mut noise = |limit: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % limit
+        };
+        let mut totals = [0; 2];
+        let mut records: Vec<Record> = Vec::new();
+        while records.len() < count {
+            let (of, back) = (noise(2) as usize, 1 + noise(300) as usize);
+            match noise(12) {
+                0 if back <= records.len() => records.push(records[records.len() - back]),
+                1 => totals[of] += noise(5) as u32,
+                2 if noise(40) == 0 => totals[of] = 0,
+                3 => records.push(Record::ZERO),
+                _ => {
+                    let volume = noise(4) as u32;
+                    totals[of] += volume;
+                    let second = records.len() as i64 / 9 - noise(2) as i64;
+                    records.push(trade(["TXFD6", "MXFD6"][of], second, volume, totals[of]));
+                }
+            }
+        }
+        records
+    }
+
+    #[test]
+    fn a_batch_of_any_size_is_judged_as_its_trades_one_by_one() {
+        let records = troubled(3_000);
+        let mut alone = Continuity::new();
+        let wanted: Vec<Verdict> = records.iter().map(|record| alone.observe(record)).collect();
+        let told = |verdict: &&Verdict| matches!(verdict, Verdict::Duplicate | Verdict::Late { .. } | Verdict::Reset);
+        assert!(wanted.iter().filter(told).count() > 100, "a day without trouble proves nothing");
+        for size in [1, 2, 63, 64, 65, SIEVE, 1_000, records.len()] {
+            let mut together = Continuity::new();
+            let mut found = Vec::new();
+            for chunk in records.chunks(size) {
+                let mut verdicts =
+                    chunk.iter().map(|record| sighting(record).map_or(Verdict::NotJudged, |_| Verdict::Next));
+                let first = found.len();
+                found.extend(&mut verdicts);
+                together.observe_batch(chunk, |_| 0, |at, _, judgement| found[first + at] = judgement.verdict);
+            }
+            assert!(found == wanted, "in batches of {size}");
+            assert_eq!(together.counters, alone.counters);
+        }
     }
 
     #[test]
