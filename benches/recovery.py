@@ -110,6 +110,6 @@ BENCH = Bench(
     "A segment as a kill leaves it, copied for each of the three sides of a round, synced, and dropped from the page "
     "cache: `wal.recover` with the checkpoint that is kept beside an open segment, the same without, and `read` of the "
     "file in pieces of 1 MiB. The recovery includes the footer and its sync. Ratios are medians over the rounds' own.",
-    "The disk: every block's checksum needs every byte. The last MiB is decoded, the footer is synced. Without a "
+    "The disk: every block's checksum needs every byte. The last half MiB is decoded, the footer is synced. Without a "
     "checkpoint the footer's counts and hash need every record, which is decompressing and turning columns into rows.",
 )

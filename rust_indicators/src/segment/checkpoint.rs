@@ -17,11 +17,13 @@ use crate::disk::Disk;
 use crate::record::{ABSENT_I64, MultisetHash};
 
 const MAGIC: [u8; 8] = *b"SHIJIMC1";
-/// A checkpoint every so often, half a percent of it as large where 200 codes are recorded. What lies behind the last one
+/// A checkpoint every so often, one percent of it as large where 200 codes are recorded. What lies behind the last one
 /// is decoded, which takes twenty times as long as reading it: some ten milliseconds.
-pub const CHECKPOINT_BYTES: u64 = 1 << 20;
+pub const CHECKPOINT_BYTES: u64 = 512 << 10;
 /// Read at a time: more than the largest block.
 const WINDOW_BYTES: usize = 4 << 20;
+/// Asked of the disk before it is read: one that is idle while a window is looked at would be a third slower.
+const READ_AHEAD_BYTES: u64 = 16 << 20;
 const CHECKSUM_BYTES: usize = 4;
 
 pub fn checkpoint_path(segment: &Path) -> PathBuf {
@@ -165,13 +167,17 @@ impl SegmentReader {
 fn headers_crc32c(file: &File, from: u64, end: u64) -> io::Result<Option<u32>> {
     let (mut position, mut headers) = (from, 0);
     let mut window = vec![0; WINDOW_BYTES];
+    let mut asked = from;
     if end < from || end > file.metadata()?.len() {
         return Ok(None);
     }
     while position < end {
+        if asked < position + READ_AHEAD_BYTES {
+            read_ahead(file, asked, position + READ_AHEAD_BYTES - asked);
+            asked = position + READ_AHEAD_BYTES;
+        }
         let bytes = &mut window[..(end - position).min(WINDOW_BYTES as u64) as usize];
         file.read_exact_at(bytes, position)?;
-        read_ahead(file, position + bytes.len() as u64);
         let mut at = 0;
         while let Some(block) = whole_block(&bytes[at..]) {
             let (head, payload) = block.split_at(BLOCK_HEADER_BYTES);
@@ -189,10 +195,10 @@ fn headers_crc32c(file: &File, from: u64, end: u64) -> io::Result<Option<u32>> {
     Ok(Some(headers))
 }
 
-/// Lets the disk fetch the next window while this one is looked at. Only advice: who cannot take it reads later.
-fn read_ahead(file: &File, from: u64) {
+/// Lets the disk fetch what is read later. Only advice: where it is not taken the read waits.
+fn read_ahead(file: &File, from: u64, bytes: u64) {
     // SAFETY: a file descriptor we hold open; no memory is handed over.
-    unsafe { libc::posix_fadvise(file.as_raw_fd(), from as i64, WINDOW_BYTES as i64, libc::POSIX_FADV_WILLNEED) };
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), from as i64, bytes as i64, libc::POSIX_FADV_WILLNEED) };
 }
 
 fn whole_block(bytes: &[u8]) -> Option<&[u8]> {
