@@ -19,15 +19,19 @@ from benches import (
     handoff,
     machine,
     memory,
+    recovery,
     signals,
     simulated,
     size,
     universe,
     way,
+    wear,
 )
 from benches.measure import FULL, QUICK, ROOT, Bench, Row
 
-LIVE = (callback, handoff, durable, burst, way, size, dataset, memory, continuity, signals, simulated)
+LIVE = (
+    callback, handoff, durable, burst, wear, way, size, dataset, memory, recovery, continuity, signals, simulated
+)  # fmt: skip
 DAILY = (audit, universe, clickhouse, daily)
 BENCHES = tuple(part.BENCH for part in (*LIVE, *DAILY))
 RESULTS = Path(__file__).with_name("RESULTS.md")

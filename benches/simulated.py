@@ -85,7 +85,9 @@ def objects(chosen: Sequence[Payload]) -> list[object]:
     return [decode[payload.broker_class](payload.data) for payload in chosen]
 
 
-def open_publisher(folder: Path, *, ring_slots: int, durability: str = "sync", run_id: str = RUN_ID) -> Publisher:
+def open_publisher(
+    folder: Path, *, ring_slots: int, durability: str = "sync", run_id: str = RUN_ID, commit_interval_ms: int = 0
+) -> Publisher:
     """A publisher as the recorder opens it, with its log in `folder`/wal and its ring in shared memory."""
     header = {
         "schema_version": SCHEMA_VERSION, "run_id": run_id, "source": "simulated", "clock": "simulated",
@@ -99,6 +101,7 @@ def open_publisher(folder: Path, *, ring_slots: int, durability: str = "sync", r
         header=orjson.dumps(header).decode(),
         classes=[class_spec(cls, number) for number, cls in classes().items()],
         durability=durability,
+        commit_interval_ms=commit_interval_ms,
     )
 
 

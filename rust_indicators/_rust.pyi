@@ -5,6 +5,7 @@ from decimal import Decimal
 from os import PathLike
 from typing import Any, TypeAlias, TypedDict, final
 
+import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer
 
@@ -262,10 +263,23 @@ def payloads(records: _Column) -> bytes: ...
 def session_window(exchange_ns: int, futures: bool) -> tuple[int, bool]: ...
 def multiset_hash(records: _Column) -> tuple[int, int]: ...
 
-class BookRepeats:
-    """Remembers the last book of every code and lane."""
+class ChunkMarks:
+    """Of one chunk of records; `minute_of` gives each its place in `minutes`, `orders` the rows of each table."""
 
-    def observe_records(self, records: _Column) -> list[int]: ...
+    minutes: NDArray[np.int64]  # twice the minute since the epoch, or UNKNOWN_MINUTE; plus 1 for futures' hours
+    minute_of: NDArray[np.int64]
+    repeated: NDArray[np.bool_]
+    strange: NDArray[np.bool_]  # stamped by the exchange with nothing that can be believed
+    orders: tuple[NDArray[np.int64], ...]  # of trades, books, indices and the rest: by code, then sequence
+    unknown_kind: int | None
+
+class RecordMarks:
+    """Goes through the records of one segment, chunk by chunk; remembers what a repeat is judged by."""
+
+    UNKNOWN_MINUTE: int
+    def __init__(self, believable_ns: tuple[int, int], first_sequence: int) -> None: ...
+    def mark(self, records: _Column) -> ChunkMarks: ...
+    def missing_until(self, last: int) -> list[tuple[int, int]]: ...
 
 # Records ↔ columns. A column is (offset in the record, width in bytes, its values as uint8).
 

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from rust_indicators import SegmentReader, multiset_hash, read_footer
+from rust_indicators import SegmentReader, read_footer
 from shijim_live.calendar import CalendarUnknown
 from shijim_live.events import ABSENT_I64, RECORD_BYTES, UnknownRecord
 from shijim_live.record import wal
@@ -91,27 +91,6 @@ class _Staged:
     rows: int
 
 
-class MissingSequences:
-    """Numbers a run gave out that its segment does not have: events lost with a corrupt block."""
-
-    def __init__(self, first: int) -> None:
-        self._next = first
-        self._ranges: list[list[int]] = []
-
-    def see(self, records: NDArray[np.uint8]) -> None:
-        """Records in order of sequence, which has no holes in a sound segment."""
-        sequences = records.view(np.int64)[1 :: RECORD_BYTES // 8]
-        before = np.concatenate([[self._next - 1], sequences[:-1]])
-        for at in np.flatnonzero(sequences != before + 1).tolist():
-            self._ranges.append([int(before[at]) + 1, int(sequences[at]) - 1])
-        self._next = int(sequences[-1]) + 1
-
-    def until(self, last: int) -> list[list[int]]:
-        """[first, last] of each hole, the segment ending at `last`."""
-        end = [[self._next, last]] if self._next <= last else []
-        return self._ranges + end
-
-
 def archive_all(
     wal_dir: Path,
     archive_dir: Path,
@@ -168,9 +147,11 @@ def archive_segment(path: Path, archive_dir: Path) -> ArchivedSegment | Skipped:
     header = orjson.loads(reader.header)
     with _staging(archive_dir, path.stem) as folder:
         try:
-            staged, fingerprint, missing = write_tables(_chunks(reader), header, folder)
+            placement = Placement(header.get("created_ns") or ABSENT_I64, header["first_sequence"])
+            staged = write_tables(_chunks(reader), placement, header, folder)
         except (Unplaceable, UnknownRecord, CalendarUnknown) as error:
             raise ArchiveFailed(f"{path}: {error}") from error
+        fingerprint = reader.multiset
         _verify(path, staged, fingerprint)
         sealed = orjson.loads(footer)
         manifest = header | {
@@ -178,14 +159,14 @@ def archive_segment(path: Path, archive_dir: Path) -> ArchivedSegment | Skipped:
             "records": fingerprint[0],
             "multiset_sum": f"{fingerprint[1]:016x}",
             "problems": [_problem(*problem) for problem in reader.problems],
-            "missing_sequences": missing.until(sealed["last_sequence"]),
+            "missing_sequences": placement.missing(sealed["last_sequence"]),
             "files": [_file_facts(file) for file in staged],
         }
         if not reader.problems and fingerprint != wal.sealed_with(sealed):
             raise ArchiveFailed(
                 f"{path}: its records are not those its footer was sealed with. Run: shijim-live verify"
             )
-        _publish(staged, manifest, archive_dir, path.stem)
+        _publish(staged, manifest, archive_dir, path.stem, folder)
     return _archived(manifest, archive_dir, already=False)
 
 
@@ -197,20 +178,13 @@ def _chunks(reader: SegmentReader) -> Iterator[NDArray[np.uint8]]:
 
 
 def write_tables(
-    chunks: Iterable[NDArray[np.uint8]], header: dict[str, Any], folder: Path
-) -> tuple[list[_Staged], tuple[int, int], MissingSequences]:
-    """Chunks of whole records → Parquet files in `folder`, (count, multiset sum) of the records, what is missing."""
-    created_ns = header.get("created_ns") or ABSENT_I64
-    placement = Placement(created_ns)
+    chunks: Iterable[NDArray[np.uint8]], placement: Placement, header: dict[str, Any], folder: Path
+) -> list[_Staged]:
+    """Chunks of whole records → Parquet files in `folder`."""
     writers: dict[tuple[str, date], pq.ParquetWriter] = {}
     staged: dict[tuple[str, date], _Staged] = {}
-    missing = MissingSequences(header["first_sequence"])
-    count = total = 0
     try:
         for chunk in chunks:
-            missing.see(chunk)
-            chunk_count, chunk_sum = multiset_hash(chunk)
-            count, total = count + chunk_count, (total + chunk_sum) & _U64
             for placed in placement.place(chunk):
                 key = (placed.table, placed.trading_day)
                 if key not in writers:
@@ -222,7 +196,7 @@ def write_tables(
     finally:
         for writer in writers.values():
             writer.close()
-    return [staged[key] for key in sorted(staged)], (count, total), missing
+    return [staged[key] for key in sorted(staged)]
 
 
 def placed_table(placed: Placed, header: dict[str, Any]) -> pa.Table:
@@ -310,12 +284,12 @@ def _archived(manifest: dict[str, Any], archive_dir: Path, already: bool) -> Arc
     )
 
 
-def _publish(staged: list[_Staged], manifest: dict[str, Any], archive_dir: Path, key: str) -> None:
+def _publish(staged: list[_Staged], manifest: dict[str, Any], archive_dir: Path, key: str, folder: Path) -> None:
     """Durable before visible, the manifest last; renaming twice gives the same bytes."""
     for file, facts in zip(staged, manifest["files"], strict=True):
         assert facts["rows"] == file.rows
         replace_durably(file.path, parquet_path(archive_dir, file.table, file.trading_day, key))
-    draft = staged[0].path.parent / "manifest" if staged else archive_dir / f".{key}.{os.getpid()}"
+    draft = folder / "manifest"
     draft.write_bytes(orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
     replace_durably(draft, archive_dir / MANIFESTS / f"{key}.json")
 

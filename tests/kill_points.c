@@ -7,8 +7,8 @@
  *
  * What a power cut leaves: of every file what its last fsync or fdatasync made durable, of every folder the names its
  * last fsync made durable (what it then held is gone with a name that is not). The disk may have written more than it
- * was asked to: of each sector that was not synced the old or the new bytes, of names that were not synced the first
- * few. A sync in this model means what POSIX promises and no more: that of a file says nothing about its name.
+ * was asked to: of each sector that was not synced the old or the new bytes, of a folder's changes the first few,
+ * whatever it wrote of other folders. A sync in this model means what POSIX promises and no more: that of a file says nothing about its name.
  *
  * Calls the program does not make today are refused loudly: a change that is not seen would be one not taken back.
  */
@@ -55,6 +55,7 @@ struct name {
     char path[PATH_MAX], before[PATH_MAX], kept[PATH_MAX]; /* `kept`: what stood at `path`, under another name */
     dev_t folder_device;
     ino_t folder_inode, inode;
+    bool is_judged, stays;
     struct name *older;
 };
 
@@ -265,7 +266,7 @@ static int remove_one(const char *path, const struct stat *found, int kind, stru
 
 static void make_folder_again(const struct name *removed) {
     struct stat made;
-    if (REAL(mkdirat)(AT_FDCWD, removed->path, 0755) || lstat(removed->path, &made)) give_up("making a folder again");
+    if (REAL(mkdirat)(AT_FDCWD, removed->path, 0755) || lstat(removed->path, &made)) return; /* nor is its parent there */
     for (struct name *older = removed->older; older; older = older->older)
         if (older->change == FOLDER_MADE && !strcmp(older->path, removed->path)) older->inode = made.st_ino;
 }
@@ -275,17 +276,37 @@ static void take_back_name(const struct name *name) {
     bool is_there = !lstat(name->path, &found), is_same = is_there && found.st_ino == name->inode;
     if (name->change == FOLDER_MADE && is_same) nftw(name->path, remove_one, OPEN_DIRECTORIES_MAX, FTW_DEPTH | FTW_PHYS);
     if ((name->change == CREATED || name->change == LINKED) && is_same) REAL(unlinkat)(AT_FDCWD, name->path, 0);
-    if (name->change == RENAMED && is_same) REAL(renameat)(AT_FDCWD, name->path, AT_FDCWD, name->before);
+    bool is_back = name->change != RENAMED || !is_same || !REAL(renameat)(AT_FDCWD, name->path, AT_FDCWD, name->before);
+    if (!is_back) REAL(unlinkat)(AT_FDCWD, name->path, 0); /* the folder it came from is gone for good */
     if (name->change == FOLDER_REMOVED && !is_there) make_folder_again(name);
     if (name->kept[0]) REAL(linkat)(AT_FDCWD, name->kept, AT_FDCWD, name->path, 0);
 }
 
+static bool is_in_folder_of(const struct name *one, const struct name *other) {
+    return one->folder_device == other->folder_device && one->folder_inode == other->folder_inode;
+}
+
+/* Of the changes of one folder the first few stay; which of another folder's do, has nothing to do with it. */
+static void choose_names_that_stay(void) {
+    for (struct name *name = names; name; name = name->older) {
+        if (name->is_judged) continue;
+        uint64_t count = 0, gone;
+        for (struct name *same = name; same; same = same->older) count += is_in_folder_of(same, name);
+        gone = random_below(count + 1);
+        for (struct name *same = name; same; same = same->older) {
+            if (!is_in_folder_of(same, name)) continue;
+            same->is_judged = true;
+            same->stays = !gone;
+            if (gone) gone--;
+        }
+    }
+}
+
 static void cut_power(void) {
     for (struct file *file = files; file; file = file->next) put_back_contents(file);
-    uint64_t count = 0, kept = 0;
-    for (struct name *name = names; name; name = name->older) count++;
-    if (power == TAKES_SOME_UNSYNCED) kept = random_below(count + 1);
-    for (struct name *name = names; name && count > kept; name = name->older, count--) take_back_name(name);
+    if (power == TAKES_SOME_UNSYNCED) choose_names_that_stay();
+    for (struct name *name = names; name; name = name->older)
+        if (!name->stays) take_back_name(name);
 }
 
 static void die(void) {

@@ -22,7 +22,7 @@ class Power(IntEnum):
 
     STAYS = 0
     TAKES_ALL_UNSYNCED = 1
-    TAKES_SOME_UNSYNCED = 2  # any sector, and the last of the names
+    TAKES_SOME_UNSYNCED = 2  # any sector, and the last changes of any folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ import shutil
 import signal
 import sys
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
@@ -27,16 +28,32 @@ from shijim_live.store.parquet import parquet_path
 
 DAY = date(2026, 4, 9)
 EVENTS = 24_000
+
+FOOTER = r"\.draft footer$"  # of a segment of the run itself: a draft that got its name is still called one here
+BLOCK = r"\.draft block$"
+COMMIT = r"\.draft (block|zeros)$|^fdatasync "
+RECORDED_SYNC = r"^fdatasync "
+ARCHIVED_SYNC = r"^fsync archive"
+ARCHIVE_WRITE = r"^write archive/.*\.parquet"
+ARCHIVE_NAME = r"^(mkdir|create|fsync|rename|unlink|rmdir) archive|^write archive/.*/manifest"
+
 AWAY_SECONDS = 1
 SPREAD = 2
 NS_IN_A_CALLBACK_MAX = 200_000  # begins in the callback meant, may end some later
 CALLBACK_EVENTS = 150  # of a quarter of an hour, about
 OPERATIONS_OF_A_SEGMENT = 5  # zeros, two blocks and their syncs
-OPERATIONS_OF_A_START = 11  # the lock, the ballast, a segment up to its first block
+FIRST_COMMIT_SHARE = 0.3  # of the kills at start; what a run writes first is what the next goes on from
+OPERATIONS_OF_A_START = 12  # the lock, the ballast, a segment up to its first block and the sync of that
 OPERATIONS_OF_A_REPAIR = 3  # footer, size and sync; a torn tail takes four more
 # The least that archiving one segment takes, so that a point drawn is always reached.
 ARCHIVE_WRITES_MIN = 50
 ARCHIVE_NAMES_MIN = 10
+# Most is at stake just before a sync: a third of a recorder's power cuts and half of an archiver's come there.
+SYNCS_MIN = 4
+SYNC_SHARE = 0.5
+SYNCS_OF_A_SEGMENT = 2
+# Pattern and how many of them there are at least; syncs and renames are few and matter more.
+ARCHIVE_POINTS = ((ARCHIVE_WRITE, ARCHIVE_WRITES_MIN), *[(ARCHIVE_NAME, ARCHIVE_NAMES_MIN)] * 3)
 PHASES = ("before", "half", "after")
 RING_SLOTS = ("1024", "65536")  # in the smaller one callbacks wait for the disk
 
@@ -48,13 +65,10 @@ START = "at start, mending the log"
 ARCHIVE = "in the archive"
 POWER = "power lost, recording"
 POWER_ARCHIVE = "power lost, archiving"
+SYNC = "just before a sync"  # a power cut only: to a killed process it is nothing special
 KINDS = (CALLBACK, WRITE, ROTATION, SEAL, START, ARCHIVE, POWER, POWER_ARCHIVE)
-
-FOOTER = r"\.draft footer$"  # of a segment of the run itself: a draft that got its name is still called one here
-BLOCK = r"\.draft block$"
-COMMIT = r"\.draft (block|zeros)$|^fdatasync "
-ARCHIVE_WRITE = r"^write archive/.*\.parquet"
-ARCHIVE_NAME = r"^(mkdir|create|fsync|rename|unlink|rmdir) archive|^write archive/.*/manifest"
+KINDS_IN_TURN = (*KINDS, POWER, POWER_ARCHIVE)
+CUTS_IN_TURN = (SYNC, WRITE, ROTATION, SYNC, START, SEAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +146,18 @@ class Play:
         return data
 
     def order(self) -> list[str]:
-        """Every kind as often as every other, in any order; the archive needs a segment first."""
-        kinds = [KINDS[at % len(KINDS)] for at in range(self.kills)]
-        self.random.shuffle(kinds)
-        first = next(at for at, kind in enumerate(kinds) if kind == ROTATION)
-        kinds[0], kinds[first] = kinds[first], kinds[0]
-        return kinds
+        """Every kind as often as every other, power cuts twice as often, in any order; but a power cut comes over the
+        first folders, the archive needs a segment, and who mends the log dies twice over a commit that was cut.
+        """
+        counted = Counter(KINDS_IN_TURN[at % len(KINDS_IN_TURN)] for at in range(self.kills))
+        twice = [WRITE, START, START]
+        steps = [twice] * min(counted[WRITE], counted[START] // 2)
+        counted -= Counter(kind for step in steps for kind in step)
+        steps += [[kind] for kind in counted.elements()]
+        self.random.shuffle(steps)
+        for kind in (ROTATION, POWER):
+            steps.insert(0, steps.pop(steps.index([kind])))
+        return [kind for step in steps for kind in step]
 
     # The recorder
 
@@ -153,7 +173,8 @@ class Play:
             dying = [str(Path(__file__).with_name("dying_recorder.py")), "callback", str(number), str(delay_ns)]
             command = [sys.executable, *dying, *self.record_arguments(self.data)]
         elif kind == POWER:
-            point = self.record_point(self.random.choice((WRITE, ROTATION, SEAL, START))).with_power_lost
+            cuts = sum(death.kind == POWER for death in self.deaths)
+            point = self.record_point(CUTS_IN_TURN[cuts % len(CUTS_IN_TURN)]).with_power_lost
         else:
             point = self.record_point(kind)
         ring_slots = self.random.choice(RING_SLOTS)
@@ -165,11 +186,17 @@ class Play:
     def record_point(self, kind: str) -> Point:
         draw = self.random
         seed = draw.getrandbits(32)
+        if kind == SYNC:
+            return Point(
+                RECORDED_SYNC, draw.randint(1, SYNCS_OF_A_SEGMENT * self.slots_ahead()), 0, "before", seed=seed
+            )
         if kind == WRITE and not any(death.kind == WRITE for death in self.deaths):  # every day has a torn block
             return Point(BLOCK, draw.randint(1, self.slots_ahead()), 0, "half", seed=seed)
         if kind == WRITE:
             operations = OPERATIONS_OF_A_SEGMENT * self.slots_ahead()
             return Point(COMMIT, draw.randint(1, operations), 0, draw.choice(PHASES), seed=seed)
+        if kind == START and draw.random() < FIRST_COMMIT_SHARE:
+            return Point(COMMIT, draw.randint(1, 3), 0, draw.choice(PHASES), seed=seed)
         if kind == START:
             unsealed = sum(wal.footer(path) is None for path in wal.segment_paths(self.data / "wal"))
             operations = OPERATIONS_OF_A_START + OPERATIONS_OF_A_REPAIR * unsealed
@@ -238,11 +265,15 @@ class Play:
         if not fresh:  # it dies at something it does: all of it once more
             shutil.rmtree(archive)
             fresh = sealed
-        pattern, operations = draw.choice(((ARCHIVE_WRITE, ARCHIVE_WRITES_MIN), (ARCHIVE_NAME, ARCHIVE_NAMES_MIN)))
+        pattern, operations = draw.choice(ARCHIVE_POINTS)
         point = Point(
             pattern, draw.randint(1, operations * len(fresh)), 0, draw.choice(PHASES), seed=draw.getrandbits(32)
         )
         if kind == POWER_ARCHIVE:
+            if draw.random() < SYNC_SHARE:
+                point = replace(
+                    point, pattern=ARCHIVED_SYNC, count=draw.randint(1, SYNCS_MIN * len(fresh)), phase="before"
+                )
             point = point.with_power_lost
         self.note(kind, point, ended(self.shim, self.archive_command(self.data), self.data, point))
         self.note_archive(power_lost=kind == POWER_ARCHIVE)

@@ -162,7 +162,7 @@ def is_where_it_was_meant(death: Death) -> bool:
         behind = since(death.trace, r"footer$")
         return len(death.trace) > len(behind) > 2 and not any(map(is_block, behind[:-1]))
     if death.kind == START:
-        return not any(map(is_block, death.trace[:-1]))
+        return sum(map(is_block, death.trace[:-1])) <= 1
     return True
 
 

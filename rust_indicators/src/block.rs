@@ -220,13 +220,14 @@ impl BlockDecoder {
         Ok(BlockDecoder { decompressor, raw: Vec::new(), tile: Box::new(EMPTY_TILE) })
     }
 
-    /// The records of a block, appended to `out`. The checksum must have been verified; what still cannot be decoded
-    /// (another transform, a length that does not fit) is said.
-    pub fn decode(&mut self, header: &BlockHeader, payload: &[u8], out: &mut Vec<Record>) -> Result<(), String> {
+    /// The records of a block, into as many `rows`. The checksum must have been verified; what still cannot be decoded
+    /// (another transform, a length that does not fit) is said, and the rows are worth nothing then.
+    pub fn decode(&mut self, header: &BlockHeader, payload: &[u8], rows: &mut [Record]) -> Result<(), String> {
         if header.transform != TRANSFORM_DELTA_TRANSPOSE_ZSTD {
             return Err(format!("transform {} is unknown to this version", header.transform));
         }
-        let count = header.count as usize;
+        let count = rows.len();
+        assert!(count == header.count as usize, "{count} rows for {} records", header.count);
         let expected = count * (2 + RECORD_BYTES);
         self.raw.clear();
         self.raw.reserve(expected + DECODE_ROOM_BYTES);
@@ -235,9 +236,6 @@ impl BlockDecoder {
             return Err(format!("{} bytes where {count} records need {expected}", self.raw.len()));
         }
         let (backs, columns) = self.raw.split_at(2 * count);
-        let start = out.len();
-        out.resize(start + count, Record::ZERO);
-        let rows = &mut out[start..];
         for first in (0..count).step_by(TILE_ROWS) {
             let in_tile = TILE_ROWS.min(count - first);
             columns_to_rows(&columns[first..], count, &mut self.tile, in_tile);
@@ -306,7 +304,7 @@ mod tests {
         let header = BlockHeader::parse(&out).unwrap();
         let payload = &out[BLOCK_HEADER_BYTES..];
         assert_eq!((header.length as usize, header.crc32c), (payload.len(), checksum(&out, payload)));
-        let mut back = Vec::new();
+        let mut back = vec![Record::ZERO; records.len()];
         BlockDecoder::new().unwrap().decode(&header, payload, &mut back).unwrap();
         assert!(back == records);
         out.len()
@@ -340,10 +338,9 @@ mod tests {
         let header = BlockHeader::parse(&out).unwrap();
         let named = |first_sequence, count, transform| BlockHeader { first_sequence, count, transform, ..header };
         for wrong in [named(2, 3, 1), named(1, 2, 1), named(1, 4, 1), named(1, 3, 2)] {
-            assert!(
-                BlockDecoder::new().unwrap().decode(&wrong, &out[BLOCK_HEADER_BYTES..], &mut Vec::new()).is_err(),
-                "{wrong:?}"
-            );
+            let mut rows = vec![Record::ZERO; wrong.count as usize];
+            let decoded = BlockDecoder::new().unwrap().decode(&wrong, &out[BLOCK_HEADER_BYTES..], &mut rows);
+            assert!(decoded.is_err(), "{wrong:?}");
         }
     }
 

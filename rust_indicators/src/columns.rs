@@ -3,6 +3,7 @@ use crate::record::{MultisetHash, RECORD_BYTES, Record};
 
 /// Rows that stay in the first-level cache while they are met column by column.
 const TILE_ROWS: usize = 64;
+const CACHE_LINE_BYTES: usize = 64;
 
 /// One field of every row, one after the other.
 pub struct Column<T> {
@@ -16,19 +17,26 @@ pub struct Column<T> {
 ///
 /// Panics where a row or field does not exist, or a column is shorter than `order`.
 pub fn gather(records: &[u8], order: &[i64], columns: &mut [Column<&mut [u8]>]) {
-    for (number, rows) in order.chunks(TILE_ROWS).enumerate() {
+    let (records, _) = records.as_chunks::<RECORD_BYTES>();
+    let mut tile = [&[0; RECORD_BYTES]; TILE_ROWS];
+    let mut tiles = order.chunks(TILE_ROWS).enumerate().peekable();
+    while let Some((number, rows)) = tiles.next() {
+        let ahead = tiles.peek().map_or(&[][..], |(_, rows)| rows);
+        ahead.iter().for_each(|row| fetch(&records[*row as usize]));
+        tile.iter_mut().zip(rows).for_each(|(record, row)| *record = &records[*row as usize]);
+        let tile = &tile[..rows.len()];
         for column in columns.iter_mut() {
             let (offset, width) = (column.offset, column.width);
             let cells = &mut column.values[number * TILE_ROWS * width..][..rows.len() * width];
             match width {
-                1 => gather_cells::<1>(records, rows, offset, cells),
-                2 => gather_cells::<2>(records, rows, offset, cells),
-                4 => gather_cells::<4>(records, rows, offset, cells),
-                8 => gather_cells::<8>(records, rows, offset, cells),
-                16 => gather_cells::<16>(records, rows, offset, cells),
+                1 => gather_cells::<1>(tile, offset, cells),
+                2 => gather_cells::<2>(tile, offset, cells),
+                4 => gather_cells::<4>(tile, offset, cells),
+                8 => gather_cells::<8>(tile, offset, cells),
+                16 => gather_cells::<16>(tile, offset, cells),
                 _ => {
-                    for (row, cell) in rows.iter().zip(cells.chunks_exact_mut(width)) {
-                        cell.copy_from_slice(&records[*row as usize * RECORD_BYTES + offset..][..width]);
+                    for (record, cell) in tile.iter().zip(cells.chunks_exact_mut(width)) {
+                        cell.copy_from_slice(&record[offset..offset + width]);
                     }
                 }
             }
@@ -36,10 +44,25 @@ pub fn gather(records: &[u8], order: &[i64], columns: &mut [Column<&mut [u8]>]) 
     }
 }
 
+/// Rows of one code lie as far apart as there are codes: asked for a tile before they are needed.
+#[inline(always)]
+fn fetch(record: &[u8; RECORD_BYTES]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in record.chunks_exact(CACHE_LINE_BYTES) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: SSE, which every x86-64 has; only a hint, at an address that exists.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = record;
+}
+
 /// A width known to the compiler is one load and one store.
-fn gather_cells<const WIDTH: usize>(records: &[u8], rows: &[i64], offset: usize, cells: &mut [u8]) {
-    for (row, cell) in rows.iter().zip(cells.chunks_exact_mut(WIDTH)) {
-        cell.copy_from_slice(&records[*row as usize * RECORD_BYTES + offset..][..WIDTH]);
+fn gather_cells<const WIDTH: usize>(tile: &[&[u8; RECORD_BYTES]], offset: usize, cells: &mut [u8]) {
+    let (cells, _) = cells.as_chunks_mut::<WIDTH>();
+    assert!(offset + WIDTH <= RECORD_BYTES, "a field of {WIDTH} bytes at {offset}");
+    for (record, cell) in tile.iter().zip(cells) {
+        cell.copy_from_slice(&record[offset..offset + WIDTH]);
     }
 }
 

@@ -10,23 +10,35 @@
 //!   4. fills an open hole, stamped no later than the trade that revealed it  late
 //!   5. stamped before the newest trade  late, filling nothing (an old repeat)
 //!   6. total below the last  reset: known lots start anew, open holes stay missing
+mod key;
+mod stream;
+
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 
 use crate::payload::{MIX, payload};
 use crate::record::{ABSENT_I64, ABSENT_U32, Record, broker_class, exchange, flag, kind, lane};
 use crate::wall_clock::{DAY_NS, SECOND_NS, TAIPEI_OFFSET_NS};
+use key::Key;
+pub use key::KeyHasher;
+use stream::{Hole, InBatch, Known, Past, Payloads, Stream};
 
-/// Streams remembered; the least recently used half goes when it is reached. A full one weighs under 2 KB.
+/// Streams remembered; the least recently used half goes when it is reached. A full one weighs under 3 KB.
 pub const STREAMS_MAX: usize = 1 << 14;
+/// Sessions remembered of a code and lane, the least recently used goes first: a recorder lives for weeks and needs the
+/// one that runs and the night before; the rest is for stamps that are wrong.
+pub const SESSIONS_MAX: usize = 8;
 /// Payloads a repeat is looked for in; a reconnect replays seconds, not minutes.
 pub const RECENT_MAX: usize = 64;
 /// Open holes a late trade may fill, per stream; the oldest is forgotten first and stays missing.
 pub const HOLES_MAX: usize = 64;
 /// How many days back a night session is looked for when its day session starts (long holidays).
 pub const CARRY_DAYS_MAX: i32 = 14;
-/// Streams found without hashing the session; a power of two, small enough to stay in cache.
+/// Streams found without hashing the session; a power of two, small enough to stay in the first-level cache.
 const NEAR_SLOTS: usize = 1024;
+const NOWHERE: u32 = u32::MAX;
+/// Records of a batch from which the trades are picked before one is judged: they stay in the first-level cache.
+const SIEVE: usize = 256;
 
 /// Futures: trial matching starts 08:30 and 14:50, and belongs to the session that follows it.
 const DAY_FROM_NS: i64 = (8 * 60 + 30) * 60 * SECOND_NS;
@@ -88,11 +100,12 @@ pub struct Counters {
     pub duplicates: u64,
     pub resets: u64,
     pub excesses: u64,
-    /// Streams and holes given up for memory (`STREAMS_MAX`, `HOLES_MAX`); 0 unless something is very wrong.
+    /// Streams and holes given up for memory (`STREAMS_MAX`, `SESSIONS_MAX`, `HOLES_MAX`); of one day 0, unless
+    /// something is very wrong.
     pub forgotten: u64,
 }
 
-/// What the rules need of a trade; `payload` is equal exactly when everything the source sent is.
+/// What the rules need of a trade.
 #[derive(Clone, Copy, Debug)]
 pub struct Sighting {
     /// The 16 bytes of the code.
@@ -102,6 +115,7 @@ pub struct Sighting {
     pub exchange_ns: i64,
     pub volume: u32,
     pub total_volume: u32,
+    /// Equal exactly when everything the source sent is; to `observe_batch` the place of the record in its batch.
     pub payload: u64,
     /// The caller's number of the trade, given back where a later one is judged by it.
     pub row: u64,
@@ -115,81 +129,14 @@ pub struct Filled {
     pub row: u64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Key {
-    code: [u64; 2],
-    session: i32,
-    lane: u8,
-    futures: bool,
-}
-
-impl std::hash::Hash for Key {
-    fn hash<H: Hasher>(&self, hasher: &mut H) {
-        let rest = u64::from(self.session as u32) << 16 | u64::from(self.lane) << 8 | u64::from(self.futures);
-        hasher.write_u64(self.code[0] ^ self.code[1].rotate_left(32) ^ rest.wrapping_mul(MIX));
-    }
-}
-
-/// One multiplication; keys are codes we subscribed to, not an attacker's.
-#[derive(Clone, Copy, Default)]
-pub struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-    fn write_u64(&mut self, value: u64) {
-        let product = u128::from(self.0 ^ value) * u128::from(MIX);
-        self.0 = (product as u64) ^ (product >> 64) as u64;
-    }
-}
-
-/// Lots (from, to] not seen yet; `exchange_ns` is the stamp of the trade that revealed it.
-#[derive(Clone, Copy)]
-struct Hole {
-    from: u32,
-    to: u32,
-    exchange_ns: i64,
-    row: u64,
-    /// Not for a hole of the run before.
-    counted: bool,
-}
-
-struct Stream {
-    key: Key,
-    total: u32,
-    /// Of the trade that told `total`.
-    row: u64,
-    exchange_ns: i64,
-    /// `Counters::judged` when last used.
-    used: u64,
-    recent: Vec<u64>,
-    recent_next: usize,
-    holes: Vec<Hole>,
-}
-
-/// Where a stream was last found: valid while the stamp stays in its session window.
-#[derive(Clone, Copy)]
-struct Near {
-    code: [u64; 2],
-    from_ns: i64,
-    until_ns: i64,
-    slot: u32,
-    lane: u8,
-    futures: bool,
-}
-
-const FAR: Near = Near { code: [0; 2], from_ns: 0, until_ns: 0, slot: 0, lane: 0, futures: false };
-
 pub struct Continuity {
-    near: Box<[Near; NEAR_SLOTS]>,
+    near: Box<[u32; NEAR_SLOTS]>,
     slots: HashMap<Key, u32, BuildHasherDefault<KeyHasher>>,
     streams: Vec<Stream>,
+    /// One for each of `streams`.
+    pasts: Vec<Past>,
+    /// Which of `pasts` have, or had, places of the batch in them.
+    unread: Vec<u32>,
     pub counters: Counters,
     /// By the last trade that was judged late.
     pub filled: Vec<Filled>,
@@ -204,9 +151,11 @@ impl Default for Continuity {
 impl Continuity {
     pub fn new() -> Self {
         Continuity {
-            near: Box::new([FAR; NEAR_SLOTS]),
+            near: Box::new([NOWHERE; NEAR_SLOTS]),
             slots: HashMap::default(),
             streams: Vec::new(),
+            pasts: Vec::new(),
+            unread: Vec::new(),
             counters: Counters::default(),
             filled: Vec::new(),
         }
@@ -216,7 +165,7 @@ impl Continuity {
     pub fn count_anew(&mut self) {
         self.counters = Counters::default();
         self.streams.iter_mut().for_each(|stream| stream.used = 0);
-        self.streams.iter_mut().flat_map(|stream| &mut stream.holes).for_each(|hole| hole.counted = false);
+        self.pasts.iter_mut().flat_map(|past| &mut past.holes).for_each(|hole| hole.counted = false);
     }
 
     #[inline(always)]
@@ -224,78 +173,182 @@ impl Continuity {
         sighting(record).map_or(Verdict::NotJudged, |trade| self.judge(&trade).verdict)
     }
 
+    /// Judges the trades among the records, in their order. What `found` is given has its place among them as payload.
+    #[inline]
+    pub fn observe_batch(
+        &mut self,
+        records: &[Record],
+        row_of: impl Fn(&Record) -> u64,
+        mut found: impl FnMut(usize, &Sighting, Judgement),
+    ) {
+        let mut trades = [0; SIEVE];
+        for (number, part) in records.chunks(SIEVE).enumerate() {
+            // Without a branch: nobody can tell which record is a trade.
+            let mut count = 0;
+            for (at, record) in part.iter().enumerate() {
+                trades[count] = number * SIEVE + at;
+                count += usize::from(record.header().kind == kind::TRADE);
+            }
+            for &at in &trades[..count] {
+                if let Some((trade, judgement)) = self.judge_in_batch(records, at, row_of(&records[at]))
+                    && judgement.verdict != Verdict::Next
+                {
+                    found(at, &trade, judgement);
+                }
+            }
+        }
+        self.end_batch(records);
+    }
+
+    /// Judges one of the records, `None` where it is not to be. Once all have been, `end_batch` must follow.
+    #[inline(always)]
+    pub fn judge_in_batch(&mut self, records: &[Record], at: usize, row: u64) -> Option<(Sighting, Judgement)> {
+        let trade = sighting_with(&records[at], row, |_| at as u64)?;
+        Some((trade, self.judge_by(&trade, &InBatch(records))))
+    }
+
+    /// The records may go: what a repeat of one of them will be known by is read from them now.
+    pub fn end_batch(&mut self, records: &[Record]) {
+        self.read_payloads(&InBatch(records));
+    }
+
     #[inline(always)]
     pub fn judge(&mut self, trade: &Sighting) -> Judgement {
+        self.judge_by(trade, &Known)
+    }
+
+    #[inline(always)]
+    fn judge_by<P: Payloads>(&mut self, trade: &Sighting, payloads: &P) -> Judgement {
         self.counters.judged += 1;
-        let near = &self.near[near_slot(trade)];
-        let in_window = near.from_ns <= trade.exchange_ns && trade.exchange_ns < near.until_ns;
-        let same = near.code == trade.code && near.lane == trade.lane && near.futures == trade.futures;
-        if !(in_window && same) {
-            return self.judge_far(trade);
+        let slot = self.near[near_slot(trade)];
+        match self.streams.get(slot as usize) {
+            Some(stream) if stream.is_of(trade) => self.judge_in(slot, trade, payloads),
+            _ => self.judge_far(trade, payloads),
         }
-        self.judge_in(near.slot as usize, trade)
     }
 
     /// The stream is not the one last seen under this code: look it up by session, or start it.
     #[cold]
-    fn judge_far(&mut self, trade: &Sighting) -> Judgement {
+    #[inline(never)]
+    fn judge_far<P: Payloads>(&mut self, trade: &Sighting, payloads: &P) -> Judgement {
         let key = key_of(trade);
         if let Some(slot) = self.slots.get(&key).copied() {
-            self.remember_near(trade, key, slot);
-            return self.judge_in(slot as usize, trade);
+            self.near[near_slot(trade)] = slot;
+            return self.judge_in(slot, trade, payloads);
         }
         if self.streams.len() >= STREAMS_MAX {
+            self.read_payloads(payloads);
             self.forget_least_used();
         }
         let from = trade.total_volume.saturating_sub(trade.volume);
         let carried = from > 0 && self.night_before(key) == Some(from);
-        let mut stream = Stream {
-            key,
-            total: trade.total_volume,
-            row: trade.row,
-            exchange_ns: trade.exchange_ns,
-            used: self.counters.judged,
-            recent: Vec::new(),
-            recent_next: 0,
-            holes: Vec::new(),
-        };
-        stream.remember(trade.payload);
+        let mut past = Past { key, recent: [0; RECENT_MAX], unread: 0, holes: Vec::new() };
         let verdict = if carried {
             Verdict::First { basis: Basis::Carried }
         } else if from == 0 {
             Verdict::First { basis: Basis::Zero }
         } else {
-            stream.holes.push(Hole {
-                from: 0,
-                to: from,
-                exchange_ns: trade.exchange_ns,
-                row: trade.row,
-                counted: true,
-            });
+            past.holes.push(Hole { from: 0, to: from, exchange_ns: trade.exchange_ns, row: trade.row, counted: true });
             self.counters.gaps += 1;
             self.counters.lots_missing += u64::from(from);
             Verdict::Gap { lots: from, basis: Basis::Zero }
         };
-        let slot = self.streams.len() as u32;
-        self.streams.push(stream);
+        let slot = self.place(Stream::started(key, trade, self.counters.judged), past);
         self.slots.insert(key, slot);
-        self.remember_near(trade, key, slot);
+        self.near[near_slot(trade)] = slot;
+        self.remember::<P>(slot, trade.payload);
         Judgement { verdict, total_before: if carried { from } else { 0 }, row_before: 0 }
     }
 
     #[inline(always)]
-    fn judge_in(&mut self, slot: usize, trade: &Sighting) -> Judgement {
-        let stream = &mut self.streams[slot];
+    fn judge_in<P: Payloads>(&mut self, slot: u32, trade: &Sighting, payloads: &P) -> Judgement {
+        let stream = &mut self.streams[slot as usize];
         stream.used = self.counters.judged;
         let (before, row_before) = (stream.total, stream.row);
         let from = trade.total_volume.saturating_sub(trade.volume);
         let verdict = if from == before && trade.volume > 0 {
             stream.advance(trade);
+            self.remember::<P>(slot, trade.payload);
             Verdict::Next
         } else {
-            stream.judge_break(trade, from, &mut self.counters, &mut self.filled)
+            self.judge_break(slot, trade, from, payloads)
         };
         Judgement { verdict, total_before: before, row_before }
+    }
+
+    #[inline(always)]
+    fn remember<P: Payloads>(&mut self, slot: u32, payload: u64) {
+        let (stream, past) = (&mut self.streams[slot as usize], &mut self.pasts[slot as usize]);
+        let at = usize::from(stream.recent_next) % RECENT_MAX;
+        stream.recent_next = ((at + 1) % RECENT_MAX) as u8;
+        stream.recent_count = (stream.recent_count + 1).min(RECENT_MAX as u8);
+        past.recent[at] = payload;
+        if !P::LATER {
+            past.unread &= !(1 << at);
+            return;
+        }
+        if past.unread == 0 {
+            self.unread.push(slot);
+        }
+        past.unread |= 1 << at;
+    }
+
+    /// Places of a batch become fingerprints, as long as it is there.
+    fn read_payloads<P: Payloads>(&mut self, payloads: &P) {
+        for slot in std::mem::take(&mut self.unread) {
+            self.pasts[slot as usize].read(payloads);
+        }
+    }
+
+    /// Everything but the plain next trade, by the rules at the top of the file.
+    #[cold]
+    #[inline(never)]
+    fn judge_break<P: Payloads>(&mut self, slot: u32, trade: &Sighting, from: u32, payloads: &P) -> Verdict {
+        let (stream, past) = (&mut self.streams[slot as usize], &mut self.pasts[slot as usize]);
+        let counters = &mut self.counters;
+        let before = stream.total;
+        if trade.total_volume > before {
+            stream.advance(trade);
+            let verdict = if from < before {
+                counters.excesses += 1;
+                Verdict::Excess { lots: before - from }
+            } else {
+                counters.gaps += 1;
+                counters.lots_missing += u64::from(from - before);
+                let (exchange_ns, row) = (trade.exchange_ns, trade.row);
+                counters.forgotten += past.open(Hole { from: before, to: from, exchange_ns, row, counted: true });
+                Verdict::Gap { lots: from - before, basis: Basis::Previous }
+            };
+            self.remember::<P>(slot, trade.payload);
+            return verdict;
+        }
+        past.read(payloads);
+        if past.recent[..usize::from(stream.recent_count)].contains(&payloads.of(trade.payload)) {
+            counters.duplicates += 1;
+            return Verdict::Duplicate;
+        }
+        self.remember::<P>(slot, trade.payload);
+        if from == before {
+            return Verdict::Next; // volume 0: a price was told, no lots
+        }
+        let (stream, past) = (&mut self.streams[slot as usize], &mut self.pasts[slot as usize]);
+        let counters = &mut self.counters;
+        self.filled.clear();
+        let (lots, counted) = past.fill(from, trade.total_volume, trade.exchange_ns, &mut self.filled);
+        if lots > 0 || trade.exchange_ns < stream.exchange_ns {
+            counters.late += 1;
+            counters.lots_missing -= u64::from(counted);
+            return Verdict::Late { lots };
+        }
+        stream.exchange_ns = trade.exchange_ns;
+        if trade.total_volume == before {
+            counters.excesses += 1;
+            return Verdict::Excess { lots: trade.volume };
+        }
+        counters.resets += 1;
+        (stream.total, stream.row) = (trade.total_volume, trade.row);
+        past.holes.clear();
+        Verdict::Reset
     }
 
     /// Last total of the nearest night session before a futures day session.
@@ -308,126 +361,43 @@ impl Continuity {
             .map(|slot| self.streams[*slot as usize].total)
     }
 
-    fn remember_near(&mut self, trade: &Sighting, key: Key, slot: u32) {
-        let (from_ns, until_ns) = window_ns(key.session >> 1, key.session & 1 == 1, key.futures);
-        self.near[near_slot(trade)] =
-            Near { code: trade.code, from_ns, until_ns, slot, lane: trade.lane, futures: trade.futures };
+    /// In the place of its code's session that was not used for longest, where there are enough of them.
+    fn place(&mut self, stream: Stream, past: Past) -> u32 {
+        let used = |(slot, other): (usize, &Past)| {
+            other.key.is_of_same_code(&past.key).then(|| (self.streams[slot].used, slot))
+        };
+        let same: Vec<_> = self.pasts.iter().enumerate().filter_map(used).collect();
+        let oldest = same.iter().min().filter(|_| same.len() >= SESSIONS_MAX);
+        if let Some(&(_, slot)) = oldest {
+            self.counters.forgotten += 1;
+            self.slots.remove(&self.pasts[slot].key);
+            (self.streams[slot], self.pasts[slot]) = (stream, past);
+            return slot as u32;
+        }
+        self.streams.push(stream);
+        self.pasts.push(past);
+        self.streams.len() as u32 - 1
     }
 
     fn forget_least_used(&mut self) {
-        self.streams.sort_unstable_by_key(|stream| std::cmp::Reverse(stream.used));
-        self.counters.forgotten += (self.streams.len() - STREAMS_MAX / 2) as u64;
-        self.streams.truncate(STREAMS_MAX / 2);
-        self.slots = self.streams.iter().enumerate().map(|(slot, stream)| (stream.key, slot as u32)).collect();
-        *self.near = [FAR; NEAR_SLOTS];
-    }
-}
-
-impl Stream {
-    #[inline(always)]
-    fn advance(&mut self, trade: &Sighting) {
-        (self.total, self.row) = (trade.total_volume, trade.row);
-        self.exchange_ns = self.exchange_ns.max(trade.exchange_ns);
-        self.remember(trade.payload);
-    }
-
-    #[inline(always)]
-    fn remember(&mut self, payload: u64) {
-        if self.recent.len() < RECENT_MAX {
-            self.recent.push(payload);
-            return;
-        }
-        self.recent[self.recent_next] = payload;
-        self.recent_next = (self.recent_next + 1) % RECENT_MAX;
-    }
-
-    /// Everything but the plain next trade, by the rules at the top of the file.
-    #[cold]
-    fn judge_break(
-        &mut self,
-        trade: &Sighting,
-        from: u32,
-        counters: &mut Counters,
-        filled: &mut Vec<Filled>,
-    ) -> Verdict {
-        let before = self.total;
-        if trade.total_volume > before {
-            self.advance(trade);
-            if from < before {
-                counters.excesses += 1;
-                return Verdict::Excess { lots: before - from };
-            }
-            counters.gaps += 1;
-            counters.lots_missing += u64::from(from - before);
-            let hole = Hole { from: before, to: from, exchange_ns: trade.exchange_ns, row: trade.row, counted: true };
-            counters.forgotten += self.open(hole);
-            return Verdict::Gap { lots: from - before, basis: Basis::Previous };
-        }
-        if self.recent.contains(&trade.payload) {
-            counters.duplicates += 1;
-            return Verdict::Duplicate;
-        }
-        self.remember(trade.payload);
-        if from == before {
-            return Verdict::Next; // volume 0: a price was told, no lots
-        }
-        filled.clear();
-        let (lots, counted) = self.fill(from, trade.total_volume, trade.exchange_ns, filled);
-        if lots > 0 || trade.exchange_ns < self.exchange_ns {
-            counters.late += 1;
-            counters.lots_missing -= u64::from(counted);
-            return Verdict::Late { lots };
-        }
-        self.exchange_ns = trade.exchange_ns;
-        if trade.total_volume == before {
-            counters.excesses += 1;
-            return Verdict::Excess { lots: trade.volume };
-        }
-        counters.resets += 1;
-        (self.total, self.row) = (trade.total_volume, trade.row);
-        self.holes.clear();
-        Verdict::Reset
-    }
-
-    /// Returns how many holes had to be forgotten for this one.
-    fn open(&mut self, hole: Hole) -> u64 {
-        let full = self.holes.len() >= HOLES_MAX;
-        if full {
-            self.holes.remove(0);
-        }
-        self.holes.push(hole);
-        u64::from(full)
-    }
-
-    /// Takes (from, to] out of the open holes; returns how many lots of them it was, and how many had been counted.
-    fn fill(&mut self, from: u32, to: u32, exchange_ns: i64, filled: &mut Vec<Filled>) -> (u32, u32) {
-        let (mut lots, mut counted) = (0, 0);
-        let mut at = 0;
-        while at < self.holes.len() {
-            let hole = self.holes[at];
-            let (low, high) = (hole.from.max(from), hole.to.min(to));
-            if low >= high || exchange_ns > hole.exchange_ns {
-                at += 1;
-                continue;
-            }
-            lots += high - low;
-            counted += (high - low) * u32::from(hole.counted);
-            filled.push(Filled { from: low, to: high, row: hole.row });
-            self.holes.remove(at);
-            for rest in [Hole { to: low, ..hole }, Hole { from: high, ..hole }] {
-                if rest.from < rest.to && self.holes.len() < HOLES_MAX {
-                    self.holes.insert(at, rest);
-                    at += 1;
-                }
-            }
-        }
-        (lots, counted)
+        let mut both: Vec<(Stream, Past)> = self.streams.drain(..).zip(self.pasts.drain(..)).collect();
+        both.sort_unstable_by_key(|(stream, _)| std::cmp::Reverse(stream.used));
+        self.counters.forgotten += (both.len() - STREAMS_MAX / 2) as u64;
+        both.truncate(STREAMS_MAX / 2);
+        (self.streams, self.pasts) = both.into_iter().unzip();
+        self.slots = self.pasts.iter().enumerate().map(|(slot, past)| (past.key, slot as u32)).collect();
+        *self.near = [NOWHERE; NEAR_SLOTS];
     }
 }
 
 /// What of a record is judged, or `None`.
 #[inline(always)]
 pub fn sighting(record: &Record) -> Option<Sighting> {
+    sighting_with(record, record.header().sequence, payload)
+}
+
+#[inline(always)]
+fn sighting_with(record: &Record, row: u64, payload: impl Fn(&Record) -> u64) -> Option<Sighting> {
     let header = record.header();
     if header.kind != kind::TRADE {
         return None;
@@ -446,7 +416,7 @@ pub fn sighting(record: &Record) -> Option<Sighting> {
         volume: body.volume,
         total_volume: body.total_volume,
         payload: payload(record),
-        row: header.sequence,
+        row,
     })
 }
 
@@ -595,6 +565,55 @@ mod tests {
         assert_eq!(continuity.counters.duplicates, 1);
     }
 
+    /// Trades of two codes with lost ones, repeats from near and far, late ones and falls.
+    fn troubled(count: usize) -> Vec<Record> {
+        let mut state = 11u64;
+        let mut noise = |limit: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % limit
+        };
+        let mut totals = [0; 2];
+        let mut records: Vec<Record> = Vec::new();
+        while records.len() < count {
+            let (of, back) = (noise(2) as usize, 1 + noise(300) as usize);
+            match noise(12) {
+                0 if back <= records.len() => records.push(records[records.len() - back]),
+                1 => totals[of] += noise(5) as u32,
+                2 if noise(40) == 0 => totals[of] = 0,
+                3 => records.push(Record::ZERO),
+                _ => {
+                    let volume = noise(4) as u32;
+                    totals[of] += volume;
+                    let second = records.len() as i64 / 9 - noise(2) as i64;
+                    records.push(trade(["TXFD6", "MXFD6"][of], second, volume, totals[of]));
+                }
+            }
+        }
+        records
+    }
+
+    #[test]
+    fn a_batch_of_any_size_is_judged_as_its_trades_one_by_one() {
+        let records = troubled(3_000);
+        let mut alone = Continuity::new();
+        let wanted: Vec<Verdict> = records.iter().map(|record| alone.observe(record)).collect();
+        let told = |verdict: &&Verdict| matches!(verdict, Verdict::Duplicate | Verdict::Late { .. } | Verdict::Reset);
+        assert!(wanted.iter().filter(told).count() > 100, "a day without trouble proves nothing");
+        for size in [1, 2, 63, 64, 65, SIEVE, 1_000, records.len()] {
+            let mut together = Continuity::new();
+            let mut found = Vec::new();
+            for chunk in records.chunks(size) {
+                let mut verdicts =
+                    chunk.iter().map(|record| sighting(record).map_or(Verdict::NotJudged, |_| Verdict::Next));
+                let first = found.len();
+                found.extend(&mut verdicts);
+                together.observe_batch(chunk, |_| 0, |at, _, judgement| found[first + at] = judgement.verdict);
+            }
+            assert!(found == wanted, "in batches of {size}");
+            assert_eq!(together.counters, alone.counters);
+        }
+    }
+
     #[test]
     fn a_fall_is_a_reset_and_the_stream_goes_on_from_there() {
         let (found, counters) = verdicts(&[(0, 9, 9), (1, 3, 15), (2, 2, 2), (3, 1, 3)]);
@@ -664,7 +683,30 @@ mod tests {
         (0..200).for_each(|at| {
             holes.observe(&trade("TXFD6", at, 1, 2 * at as u32 + 2));
         });
-        assert_eq!((holes.counters.lots_missing, holes.streams[0].holes.len()), (200, HOLES_MAX));
+        assert_eq!((holes.counters.lots_missing, holes.pasts[0].holes.len()), (200, HOLES_MAX));
+    }
+
+    #[test]
+    fn a_life_of_many_days_needs_the_memory_of_a_few_and_judges_each_as_it_would_alone() {
+        const DAY_SECONDS: i64 = 86_400;
+        let mut continuity = Continuity::new();
+        let mut at_most = 0;
+        for day in 0..400 {
+            for code in ["TXFD6", "MXFD6"] {
+                for total in 1..=3 {
+                    let second = day * DAY_SECONDS + i64::from(total);
+                    let wanted = if total == 1 { FIRST } else { Verdict::Next };
+                    assert_eq!(continuity.observe(&trade(code, second, 1, total)), wanted, "day {day}");
+                }
+                // A stamp of another year in between: the session that runs is not the one that is forgotten.
+                let wrong = (1_000 + day) * DAY_SECONDS;
+                assert_eq!(continuity.observe(&trade(code, wrong, 1, 1)), FIRST);
+                assert_eq!(continuity.observe(&trade(code, day * DAY_SECONDS + 4, 1, 4)), Verdict::Next);
+            }
+            at_most = at_most.max(continuity.streams.len());
+        }
+        assert_eq!((at_most, continuity.slots.len()), (2 * SESSIONS_MAX, 2 * SESSIONS_MAX));
+        assert_eq!((continuity.counters.gaps, continuity.counters.resets), (0, 0));
     }
 
     #[test]

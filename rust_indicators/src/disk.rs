@@ -25,8 +25,9 @@ pub fn is_full(error: &io::Error) -> bool {
 }
 
 impl Disk {
-    pub fn without_sync(self) -> Disk {
-        Disk { unsynced: true, ..self }
+    pub fn without_sync(mut self) -> Disk {
+        self.unsynced = true;
+        self
     }
 
     pub fn create(&self, path: &Path) -> io::Result<File> {

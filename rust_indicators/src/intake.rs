@@ -173,7 +173,7 @@ impl Intake {
 
     #[inline(always)]
     fn judge(&self, writer: &mut Writer, record: &Record) -> Option<Record> {
-        let trade = seen(record)?;
+        let trade = Sighting { row: row_of(record), ..sighting(record)? };
         let judgement = writer.continuity.judge(&trade);
         match judgement.verdict {
             Verdict::Next | Verdict::First { .. } | Verdict::NotJudged => None,
@@ -209,10 +209,10 @@ impl Writer {
     }
 }
 
-/// What continuity is told of a record: the row it gives back is the receive stamp.
+/// What continuity gives back of a trade that a later one is judged by: the receive stamp.
 #[inline(always)]
-pub fn seen(record: &Record) -> Option<Sighting> {
-    sighting(record).map(|trade| Sighting { row: record.header().received_ns as u64, ..trade })
+pub fn row_of(record: &Record) -> u64 {
+    record.header().received_ns as u64
 }
 
 /// Lots (total_from, total_to] were not delivered between the receive stamps of two trades.

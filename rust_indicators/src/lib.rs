@@ -8,12 +8,12 @@ pub mod hft;
 pub mod intake;
 pub mod l5;
 pub mod ladder;
+pub mod marks;
 pub mod payload;
 #[cfg(feature = "python")]
 pub mod python;
 pub mod record;
 pub mod record_layout;
-pub mod repeats;
 pub mod ring;
 pub mod segment;
 pub mod signals;

@@ -9,15 +9,19 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+mod checkpoint;
 mod contents;
 mod recovery;
+mod rows;
 
 pub use contents::Contents;
 pub use recovery::{Recovered, recover};
+pub use rows::{Chunk, Rows};
 
 use crate::block::{self, BLOCK_HEADER_BYTES, BLOCK_MAGIC, BlockDecoder, BlockEncoder, BlockHeader};
 use crate::disk::Disk;
 use crate::record::Record;
+use checkpoint::Progress;
 
 pub const SEGMENT_MAGIC: [u8; 8] = *b"SHIJIMW1";
 pub const FOOTER_MAGIC: [u8; 4] = *b"SEND";
@@ -49,6 +53,7 @@ pub struct SegmentWriter {
     encoder: BlockEncoder,
     buffer: Vec<u8>,
     contents: Contents,
+    progress: Progress,
 }
 
 impl SegmentWriter {
@@ -84,6 +89,7 @@ impl SegmentWriter {
             encoder: BlockEncoder::new()?,
             buffer: prefix,
             contents: Contents::default(),
+            progress: Progress::new(path, position),
         })
     }
 
@@ -102,12 +108,14 @@ impl SegmentWriter {
     /// Writes one block; not durable before `sync`. After an error the segment is as it was: the same block may be
     /// written again over what there is of it.
     pub fn append(&mut self, records: &[Record]) -> io::Result<()> {
+        self.progress.keep(&self.disk, self.position, &self.contents)?;
         self.buffer.clear();
         self.encoder.encode(records, &mut self.buffer)?;
         self.write_ahead()?;
         self.disk.write_all_at(&self.file, &self.buffer, self.position)?;
         self.position += self.buffer.len() as u64;
         self.contents.add(records);
+        self.progress.add(&self.buffer);
         Ok(())
     }
 
@@ -127,6 +135,7 @@ impl SegmentWriter {
 
     /// Footer, exact size, durable. Returns the contents for whoever counts; after an error it may be tried again.
     pub fn seal(&mut self) -> io::Result<&Contents> {
+        self.progress.forget()?;
         write_footer(&self.disk, &self.file, self.position, &self.contents, false)?;
         Ok(&self.contents)
     }
@@ -229,7 +238,7 @@ impl SegmentReader {
     }
 
     /// Appends the next sound block's records to `out`; false at the end (`self.end` says which).
-    pub fn next_block(&mut self, out: &mut Vec<Record>) -> io::Result<bool> {
+    pub fn next_block(&mut self, out: &mut impl Rows) -> io::Result<bool> {
         if self.end == End::Sealed {
             return Ok(false);
         }
@@ -242,7 +251,7 @@ impl SegmentReader {
         }
     }
 
-    fn next_within(&mut self, length: u64, out: &mut Vec<Record>) -> io::Result<bool> {
+    fn next_within(&mut self, length: u64, out: &mut impl Rows) -> io::Result<bool> {
         self.end = End::More;
         loop {
             if let Some(footer) = self.footer_at(self.position, length)? {
@@ -255,15 +264,18 @@ impl SegmentReader {
                 self.footer_json = Some(footer);
                 return Ok(false);
             }
-            let start = out.len();
-            if let Some(size) = self.block_at(self.position, length, out)? {
-                self.note_hole(out[start].header().sequence);
-                self.contents.add(&out[start..]);
+            if let Some((size, count)) = self.block_at(self.position, length, out)? {
+                let records = out.last(count);
+                self.note_hole(records[0].header().sequence);
+                self.contents.add(records);
                 self.expected = self.contents.last_sequence.saturating_add(1);
                 self.position += size;
                 return Ok(true);
             }
             let Some(next) = self.resync(length)? else { return Ok(false) };
+            if self.is_sound_at(self.position, length)? {
+                continue; // a commit that came after the first look and before what stands behind it
+            }
             self.problems.push(Problem {
                 offset: self.position,
                 length: next - self.position,
@@ -343,8 +355,8 @@ impl SegmentReader {
         Ok(trailer == trailer_of(footer_bytes))
     }
 
-    /// Decodes the block at `position` into `out` and returns its size; `None` when there is no sound block.
-    fn block_at(&mut self, position: u64, length: u64, out: &mut Vec<Record>) -> io::Result<Option<u64>> {
+    /// Decodes the block at `position` into `out`; its size and count, or `None` when there is no sound block.
+    fn block_at(&mut self, position: u64, length: u64, out: &mut impl Rows) -> io::Result<Option<(u64, usize)>> {
         let mut head = [0; BLOCK_HEADER_BYTES];
         if position + BLOCK_HEADER_BYTES as u64 > length {
             return Ok(None);
@@ -357,19 +369,24 @@ impl SegmentReader {
         }
         self.payload.resize(header.length as usize, 0);
         self.file.read_exact_at(&mut self.payload, position + BLOCK_HEADER_BYTES as u64)?;
-        let start = out.len();
-        let sound = block::checksum(&head, &self.payload) == header.crc32c
-            && self.decoder.decode(&header, &self.payload, out).is_ok();
-        if !sound {
-            out.truncate(start);
+        if block::checksum(&head, &self.payload) != header.crc32c {
             return Ok(None);
         }
-        Ok(Some(size))
+        let count = header.count as usize;
+        if self.decoder.decode(&header, &self.payload, out.more(count)).is_err() {
+            out.drop_last(count);
+            return Ok(None);
+        }
+        Ok(Some((size, count)))
+    }
+
+    fn is_sound_at(&mut self, position: u64, length: u64) -> io::Result<bool> {
+        Ok(self.block_at(position, length, &mut Vec::new())?.is_some() || self.footer_at(position, length)?.is_some())
     }
 
     /// The next sound block or footer after bytes that are neither; sets `end` when there is none.
     fn resync(&mut self, length: u64) -> io::Result<Option<u64>> {
-        let (mut scratch, mut window) = (Vec::new(), Vec::new());
+        let mut window = Vec::new();
         let mut from = self.position;
         let mut zeros = true;
         let mut proofs = 0;
@@ -390,11 +407,7 @@ impl SegmentReader {
                     continue;
                 }
                 proofs += 1;
-                let sound = match *magic == BLOCK_MAGIC {
-                    true => self.block_at(position, length, &mut scratch)?.is_some(),
-                    false => self.footer_at(position, length)?.is_some(),
-                };
-                if sound {
+                if self.is_sound_at(position, length)? {
                     return Ok(Some(position));
                 }
             }

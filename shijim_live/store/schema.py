@@ -157,7 +157,12 @@ def check_kinds(kinds: npt.NDArray[np.uint8]) -> None:
     """Raises UnknownRecord for a kind of another version."""
     unknown = sorted(set(np.flatnonzero(np.bincount(kinds)).tolist()) - set(Kind))
     if unknown:
-        raise UnknownRecord(f"record kind {unknown[0]} is not in schema version {SCHEMA_VERSION}: upgrade shijim")
+        raise unknown_kind(unknown[0])
+
+
+def unknown_kind(kind: int) -> UnknownRecord:
+    """The error about a kind of another version."""
+    return UnknownRecord(f"record kind {kind} is not in schema version {SCHEMA_VERSION}: upgrade shijim")
 
 
 def to_table(records: bytes) -> dict[str, pa.Table]:
@@ -216,7 +221,10 @@ def _array(values: npt.NDArray[np.generic], column: Column) -> pa.Array:
 
     if column.char == "Q":
         values = values.view(np.int64)
-    if column.absent is None:
+    if column.absent is None or not len(values):
+        return pa.array(values)
+    # Absent is the least or the greatest a field holds: mostly it is not there, and no mask is made to find out.
+    if (values.min() if column.absent < 0 else values.max()) != column.absent:
         return pa.array(values)
     absent = values == column.absent
     count = int(np.count_nonzero(absent))

@@ -62,6 +62,9 @@ impl Faults {
         let length = file.metadata()?.len();
         if let Some(room) = &mut plan.room {
             taken = taken.min((length + *room).saturating_sub(position) as usize);
+            if taken == 0 {
+                return Err(io::Error::from_raw_os_error(libc::ENOSPC)); // zeros ahead may begin behind the file's end
+            }
             *room -= (position + taken as u64).saturating_sub(length);
         }
         if taken == 0 { Err(io::Error::from_raw_os_error(libc::ENOSPC)) } else { Ok(taken) }

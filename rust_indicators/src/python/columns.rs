@@ -1,4 +1,4 @@
-//! Records ↔ columns and repeated books for Python. No rules: `columns.rs` and `repeats.rs` have them.
+//! Records ↔ columns for Python. No rules: `columns.rs` has them.
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -6,8 +6,7 @@ use pyo3::types::PyBytes;
 
 use super::continuity::whole;
 use crate::columns::{self, Column};
-use crate::record::{RECORD_BYTES, Record, records_in};
-use crate::repeats;
+use crate::record::{RECORD_BYTES, Record};
 
 /// Buffers of a call: (offset in the record, width in bytes, the column's values as bytes).
 type Columns = Vec<(usize, usize, PyBuffer<u8>)>;
@@ -103,30 +102,7 @@ fn multiset_hash_of_columns(py: Python<'_>, template: &[u8], rows: usize, column
     Ok((hash.count, hash.sum))
 }
 
-/// Finds books that repeat the one before of the same code and lane, from one call to the next.
-#[pyclass]
-#[derive(Default)]
-struct BookRepeats(repeats::BookRepeats);
-
-#[pymethods]
-impl BookRepeats {
-    #[new]
-    fn new() -> Self {
-        Self::default()
-    }
-
-    /// Indices of the repeated books among whole records of any kind, in order of sequence.
-    fn observe_records(&mut self, py: Python<'_>, records: PyBuffer<u8>) -> PyResult<Vec<usize>> {
-        let bytes = whole(&records)?;
-        Ok(py.detach(|| {
-            let repeated = records_in(bytes).enumerate().filter(|(_, record)| self.0.is_repeat(record));
-            repeated.map(|(index, _)| index).collect()
-        }))
-    }
-}
-
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<BookRepeats>()?;
     module.add_function(wrap_pyfunction!(gather_columns, module)?)?;
     module.add_function(wrap_pyfunction!(scatter_columns, module)?)?;
     module.add_function(wrap_pyfunction!(multiset_hash_of_columns, module)?)

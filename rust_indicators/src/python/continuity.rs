@@ -8,7 +8,7 @@ use pyo3::types::PyBytes;
 
 use crate::continuity::{self, Basis, Judgement, Sighting, Verdict};
 use crate::payload;
-use crate::record::{MultisetHash, RECORD_BYTES, records_in};
+use crate::record::{MultisetHash, RECORD_BYTES, records_in, records_of};
 use crate::trade_columns::TradeColumns;
 
 /// (index, verdict, lots, total before, total after, basis).
@@ -35,9 +35,13 @@ impl Continuity {
     fn observe_records(&mut self, py: Python<'_>, records: PyBuffer<u8>) -> PyResult<Vec<Finding>> {
         let bytes = whole(&records)?;
         Ok(py.detach(|| {
-            let trades = records_in(bytes).enumerate();
-            let judged = trades.filter_map(|(index, record)| Some((index, continuity::sighting(&record)?)));
-            judged.filter_map(|(index, trade)| finding(index, &trade, self.0.judge(&trade))).collect()
+            let mut found = Vec::new();
+            self.0.observe_batch(
+                &records_of(bytes),
+                |record| record.header().sequence,
+                |index, trade, judgement| found.extend(finding(index, trade, judgement)),
+            );
+            found
         }))
     }
 

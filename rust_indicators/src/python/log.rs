@@ -10,7 +10,7 @@ use pyo3::types::PyBytes;
 use super::continuity::whole;
 use crate::continuity::Continuity;
 use crate::disk::Disk;
-use crate::intake::seen;
+use crate::intake::row_of;
 use crate::record::{RECORD_BYTES, Record, records_in};
 use crate::record_layout::{constants, layout};
 use crate::segment::{self, End, Problem};
@@ -25,9 +25,8 @@ pub fn continuity_of(paths: Vec<PathBuf>) -> PyResult<Continuity> {
     for path in paths {
         let mut reader = segment::SegmentReader::open(&path).map_err(PyValueError::new_err)?;
         while reader.next_block(&mut records)? {
-            records.drain(..).filter_map(|record| seen(&record)).for_each(|trade| {
-                continuity.judge(&trade);
-            });
+            continuity.observe_batch(&records, row_of, |_, _, _| ());
+            records.clear();
         }
     }
     continuity.count_anew();
@@ -64,21 +63,26 @@ pub struct SegmentReader {
 }
 
 impl SegmentReader {
-    /// Block by block through the cache: decoding everything first and copying it then reads memory twice.
-    fn fill(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-        let mut filled = 0;
-        let mut places = out.chunks_exact_mut(RECORD_BYTES);
-        while places.len() > 0 {
-            if self.pending.is_empty() && !self.reader.next_block(&mut self.pending)? {
+    /// Every block is decoded where it shall lie, but for the last, of which the rest waits for the next call.
+    fn fill(&mut self, rows: &mut [Record]) -> std::io::Result<usize> {
+        let mut filled = self.take_pending(rows);
+        while filled < rows.len() {
+            let mut chunk = segment::Chunk { rows, filled, over: &mut self.pending };
+            let more = self.reader.next_block(&mut chunk)?;
+            filled = chunk.filled;
+            filled += self.take_pending(&mut rows[filled..]);
+            if !more {
                 break;
             }
-            let count = self.pending.len().min(places.len());
-            for (record, place) in self.pending.drain(..count).zip(&mut places) {
-                place.copy_from_slice(&record.0);
-            }
-            filled += count;
         }
         Ok(filled)
+    }
+
+    fn take_pending(&mut self, rows: &mut [Record]) -> usize {
+        let count = self.pending.len().min(rows.len());
+        rows[..count].copy_from_slice(&self.pending[..count]);
+        self.pending.drain(..count);
+        count
     }
 }
 
@@ -111,9 +115,13 @@ impl SegmentReader {
         if buffer.len_bytes() == 0 {
             return Ok(0); // an empty buffer may point nowhere
         }
-        // SAFETY: contiguous and writable, alive as long as the buffer; our callers do not use it meanwhile.
-        let out = unsafe { std::slice::from_raw_parts_mut(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes()) };
-        py.detach(|| self.fill(out)).map_err(PyErr::from)
+        let rows = buffer.buf_ptr().cast::<Record>();
+        if !rows.is_aligned() {
+            return Err(PyValueError::new_err("the buffer must begin at a multiple of 8 bytes, as NumPy's do"));
+        }
+        // SAFETY: contiguous, aligned and writable, alive as long as the buffer; our callers do not use it meanwhile.
+        let rows = unsafe { std::slice::from_raw_parts_mut(rows, buffer.len_bytes() / RECORD_BYTES) };
+        py.detach(|| self.fill(rows)).map_err(PyErr::from)
     }
 
     #[getter]

@@ -17,6 +17,7 @@ mod integrated;
 mod kalman;
 mod levels;
 mod log;
+mod marks;
 mod micro_price;
 mod publisher;
 mod queue_position;
@@ -39,6 +40,7 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     decimal::register(module)?;
     hft::register(module)?;
     log::register(module)?;
+    marks::register(module)?;
     ring::register(module)?;
     simulate::register(module)?;
     simulate_matching::register(module)?;

@@ -6,7 +6,7 @@ use crate::continuity::{KeyHasher, code_words};
 use crate::payload::MIX;
 use crate::record::{ABSENT_I64, CODE_BYTES, MultisetHash, Record};
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
     pub first_sequence: u64,
     pub last_sequence: u64,
@@ -14,13 +14,13 @@ pub struct Contents {
     pub exchange_ns: Option<(i64, i64)>,
     pub multiset: MultisetHash,
     /// One look-up a record; in order only when somebody asks.
-    counts: HashMap<Counted, u64, BuildHasherDefault<KeyHasher>>,
+    pub(super) counts: HashMap<Counted, u64, BuildHasherDefault<KeyHasher>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Counted {
-    code: [u8; CODE_BYTES],
-    kind: u8,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Counted {
+    pub code: [u8; CODE_BYTES],
+    pub kind: u8,
 }
 
 impl Hash for Counted {

@@ -242,7 +242,7 @@ fn no_header_and_no_payload_makes_decoding_panic() {
         let Some(header) = BlockHeader::parse(&bytes) else { continue };
         assert!(header.count as usize <= block::BLOCK_RECORDS_MAX && header.length < 3 << 20);
         // As if the checksum were right, which chance does not make it.
-        let _ = decoder.decode(&header, &bytes[BLOCK_HEADER_BYTES..], &mut Vec::new());
+        let _ = decoder.decode(&header, &bytes[BLOCK_HEADER_BYTES..], &mut vec![Record::ZERO; header.count as usize]);
     }
 }
 

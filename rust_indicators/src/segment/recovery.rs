@@ -6,7 +6,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::{Contents, End, FOOTER_MAGIC, Problem, SegmentReader, TRAILER_BYTES, framed, write_end, write_footer};
+use super::{
+    Contents, End, FOOTER_MAGIC, Problem, SegmentReader, TRAILER_BYTES, checkpoint, framed, write_end, write_footer,
+};
 use crate::disk::Disk;
 
 /// What a recovery did to a segment.
@@ -24,6 +26,7 @@ pub fn recover(path: &Path) -> Result<Recovered, String> {
     let mut reader = SegmentReader::open(path)?;
     let mut records = Vec::new();
     let failed = |error: io::Error| format!("{}: {error}", path.display());
+    reader.skip_to_checkpoint(path).map_err(failed)?;
     while reader.next_block(&mut records).map_err(failed)? {
         records.clear();
     }
@@ -33,6 +36,7 @@ pub fn recover(path: &Path) -> Result<Recovered, String> {
         return Ok(recovered);
     }
     recovered.changed = true;
+    checkpoint::forget(path).map_err(failed)?;
     if let Some(footer) = &reader.footer_json {
         recovered.torn_bytes = finish_seal(path, reader.position, footer).map_err(failed)?;
         return Ok(recovered);
