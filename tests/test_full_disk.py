@@ -263,7 +263,7 @@ def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "unmounted" / "disk")
     for place in ("file/data", "link"):
         with pytest.raises(RecordError, match=f"{place}: cannot be used for recording"):
-            require_room(tmp_path / place)
+            require_room(tmp_path / place, "sync")
 
 
 def test_a_disk_that_is_unmounted_while_recording_stops_loudly_and_nothing_is_written_under_its_name(

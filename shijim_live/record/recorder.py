@@ -116,7 +116,7 @@ def record(
     plan: RecordPlan, feed: Feed, stop: threading.Event, started: Callable[[Publisher], None] = lambda _: None
 ) -> Recording:
     """Records until the feed ends or `stop` is set. Returns only when everything accepted is durable and sealed."""
-    require_room(plan.raw_dir)
+    require_room(plan.raw_dir, plan.durability)
     with shard_lock(plan.wal_dir, plan.shard):
         recovered = wal.recover(plan.wal_dir, plan.shard)
         resumed_after_ns = resume_point(plan)
