@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from datetime import date
 from functools import cache
@@ -103,7 +104,7 @@ def plan(folder: Path, seed: int) -> RecordPlan:
         durability="write",
         outage_ns=30 * SECOND_NS,
         now_ns=lambda: NIGHT_NS - 10 * MINUTE_NS,
-        run_id=lambda what: what.replace("-", "")[:16],
+        run_id=lambda what: hashlib.sha256(what.encode()).hexdigest()[:16],
         without_space="hand_back",
     )
 
@@ -229,6 +230,42 @@ def test_a_day_with_a_trouble_of_each_kind_has_an_outage_for_each(tmp_path: Path
     spans += [(fault.begin_ns, fault.end_ns) for fault in faults if fault.trouble is Trouble.STALLS]
     assert [one for one in missing if not any(begin <= one[1] <= end for begin, end in spans)] == []
     assert len(recorded.person.logins_ns) <= 8
+
+
+def test_a_session_that_was_stopped_goes_on_where_it_was_and_logs_in_anew(tmp_path: Path) -> None:
+    stopped_ns = DAY_NS + 20 * MINUTE_NS
+    for stops_at_ns in (stopped_ns, None):
+        played, stop = exchange(), threading.Event()
+        gateway = SimulatedGateway(played)
+        ledger = PlainLedger(topics_of(played))
+
+        class Stopping(SimulatedGateway):
+            """Time reaches the stop while the market plays."""
+
+            def now_ns(self, until_ns: int | None = stops_at_ns, done: threading.Event = stop) -> int:
+                if until_ns is not None and super().now_ns() >= until_ns:
+                    done.set()
+                return super().now_ns()
+
+        gateway.__class__ = Stopping
+        feed = LiveFeed(
+            lambda now_ns, ledger=ledger: Session(ledger, now_ns=now_ns, seed=3),  # type: ignore[misc]
+            gateway,
+            lambda _, gateway=gateway: gateway,  # type: ignore[misc]
+            frozenset(played.codes),
+        )
+        recording = record(plan(tmp_path, 3), feed, stop)
+    assert recording.complete
+    assert recording.resumed_after_ns is not None
+    chunks = (chunk for path in wal.segment_paths(tmp_path / "wal") for chunk in wal.records(path))
+    events = list(decode_chunks(chunks))
+    recorded = {(event.code, event.received_ns) for event in events if isinstance(event, Trade | Book)}
+    missing = happened() - recorded
+    begin_ns = recording.resumed_after_ns
+    assert stopped_ns <= begin_ns <= stopped_ns + 20 * SECOND_NS
+    assert missing
+    assert all(begin_ns <= received_ns <= begin_ns + 32 * SECOND_NS for _, received_ns in missing)
+    assert recorded <= happened()
 
 
 def test_only_what_is_subscribed_to_is_delivered(tmp_path: Path) -> None:
