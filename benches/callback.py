@@ -16,7 +16,7 @@ from benches.measure import Bench, Effort, Row, folder_on_disk, interleaved, rat
 from rust_indicators import Publisher
 from shijim_live.events import BROKER_FIELDS, BROKER_FLAGS, BrokerClass
 
-READS_MAX = 2.2  # the design's aim is 1.8, its stretch 1.5
+READS_MAX = 1.8
 JSON_MIN = 1.2
 
 

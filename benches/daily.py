@@ -95,7 +95,7 @@ def _stages(data_dir: Path) -> float:
     stages.take_quotes(settings, DAY, history, now_ns)
     pictures.gaps_picture(stages.audit_day(settings, DAY, now_ns)[0])
     stages.keep_ledger(settings, DAY, "bench", now_ns)
-    stages.fill_gaps(settings, DAY, history, "bench", now_ns)
+    stages.fill_gaps(settings, DAY, "bench", now_ns)
     stages.certify(settings, DAY, "bench", now_ns)
     stages.judge_quality(settings, DAY)
     requests = [Request(DAY, code, None, None, FeedLatency(5_000_000)) for code in recorded_symbols(lake, DAY)]

@@ -16,7 +16,7 @@ from shijim_live.events import RECORD_BYTES
 from shijim_pipelines.archive import archive_all
 
 BATCH_RECORDS = 8_192
-RECORDS_MIN, RECORDS_AIM, OBJECTS_MIN = 500_000, 1_000_000, 100_000
+RECORDS_MIN, OBJECTS_MIN = 1_000_000, 100_000
 CORES, RUNS = 2, 4
 
 
@@ -36,8 +36,8 @@ def rows(effort: Effort) -> list[Row]:
     return [
         Row(f"decoded records → log → archive, {CORES} cores, {RUNS} segments", _rate(side_by_side), "–", "–",
             f"≥ {_rate(RECORDS_MIN)}", side_by_side >= RECORDS_MIN),
-        Row("decoded records → log → archive, one core", _rate(both), f"aim {_rate(RECORDS_AIM)}",
-            f"{both / RECORDS_AIM:.2f}× of the aim", f"≥ {_rate(RECORDS_MIN)}", both >= RECORDS_MIN),
+        Row("decoded records → log → archive, one core", _rate(both), "–", "–", f"≥ {_rate(RECORDS_MIN)}",
+            both >= RECORDS_MIN),
         Row("… of which ring → log", _rate(log)),
         Row("… of which log → archive", _rate(archive)),
         Row("… both, by CPU time (what the core would do alone)", _rate(cpu)),
