@@ -19,7 +19,8 @@ from rust_indicators import Publisher
 from shijim_live.events import RECORD_BYTES
 
 TIMES = 10
-BEFORE_SECONDS, BURST_SECONDS, AFTER_SECONDS = 0.5, 1.0, 2.5
+MILLISECOND_NS = 1_000_000
+BEFORE_MS, BURST_MS, AFTER_MS = 500, 1_000, 2_500
 GONE_SECONDS_MAX = 1.0
 # A backlog is gone when no more is open than comes in this time at the usual pace: some commits of any disk.
 SETTLED_SECONDS = 0.01
@@ -58,7 +59,7 @@ def _report(name: str, bursts: list[_Burst]) -> list[Row]:
     )
     pace = f"{TIMES * EVENTS_PER_SECOND // 1000} k/s"
     return [
-        Row(f"burst of {BURST_SECONDS:.0f} s at {pace}, {name}: backlog gone after", f"{gone:.2f} s", "–", "–",
+        Row(f"burst of {BURST_MS // 1_000} s at {pace}, {name}: backlog gone after", f"{gone:.2f} s", "–", "–",
             f"≤ {GONE_SECONDS_MAX:.0f} s", gone <= GONE_SECONDS_MAX),
         Row("… most events due and not yet durable, and the callback's wait for the ring",
             f"{backlog:,.0f}, {blocked:.2f} s"),
@@ -69,11 +70,10 @@ def _offsets_ns() -> list[int]:
     """When each event is due, from the start."""
     due: list[int] = []
     start_ns = 0
-    for seconds, pace in ((BEFORE_SECONDS, 1), (BURST_SECONDS, TIMES), (AFTER_SECONDS, 1)):
-        step_ns = 1_000_000_000 / (pace * EVENTS_PER_SECOND)
-        count = round(seconds * pace * EVENTS_PER_SECOND)
-        due += [start_ns + int(index * step_ns) for index in range(count)]
-        start_ns += int(seconds * 1e9)
+    for lasts_ms, pace in ((BEFORE_MS, 1), (BURST_MS, TIMES), (AFTER_MS, 1)):
+        count = lasts_ms * pace * EVENTS_PER_SECOND // 1_000
+        due += [start_ns + index * lasts_ms * MILLISECOND_NS // count for index in range(count)]
+        start_ns += lasts_ms * MILLISECOND_NS
     return due
 
 
@@ -122,7 +122,7 @@ def _one(folder: Path, offsets_ns: list[int], send: Send) -> _Burst:
     sampler.join()
     simulated.close(publisher, folder)
     assert samples[-1][0] == accepted >= len(due), "an event was lost"
-    end_ns = start_ns + int((BEFORE_SECONDS + BURST_SECONDS) * 1e9)
+    end_ns = start_ns + (BEFORE_MS + BURST_MS) * MILLISECOND_NS
     # GAP events stand between the records: their share of the sequences is the same before and after.
     share = len(due) / accepted
     open_then = [(when, bisect_right(due, when) - int(durable * share)) for durable, when in samples]

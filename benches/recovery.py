@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from pathlib import Path
 from statistics import median
 
@@ -88,13 +87,12 @@ def _rows(name: str, place: Path, rounds: int) -> list[Row]:
 
 
 def _forget_cached(folder: Path) -> None:
-    """The files go to the disk and out of the memory; as root, everything that is cached does."""
+    """The files go to the disk and out of the page cache."""
     for path in folder.iterdir():
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(descriptor)
-    time.sleep(0.05)
 
 
 def _read(path: Path) -> None:
