@@ -11,7 +11,7 @@ import atexit
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import time as clock_time
 from functools import partial
@@ -24,11 +24,13 @@ from shijim_live.broker.leases import HeldLease, Leases, NoConnectionLeft, Role
 from shijim_live.broker.live import Line, LiveFeed
 from shijim_live.broker.login import allow_login
 from shijim_live.broker.masked_stderr import MaskedStderr
+from shijim_live.broker.quota import QUOTA_FILE, Quota
 from shijim_live.broker.session import Session, markets_of, open_since_ns
 from shijim_live.broker.shioaji import ShioajiGateway, quote_classes
 from shijim_live.broker.simulated import SimulatedExchange
 from shijim_live.broker.simulated_gateway import SimulatedGateway, SimulatedPerson, everyday_faults
 from shijim_live.broker.simulated_market import SimulatedMarket
+from shijim_live.broker.snapshots import SnapshotRounds
 from shijim_live.broker.subscriptions import Ledger
 from shijim_live.calendar import SECOND_NS, next_trading_day, session_bounds, trading_day, wall_clock
 from shijim_live.cli_replay import refuse_replay_options
@@ -77,14 +79,14 @@ def shioaji_feed(arguments: argparse.Namespace, settings: Settings, _: Universe 
     # Until the last line of this process, whichever thread of the SDK writes it.
     secrets = (settings.api_key.reveal(), settings.secret_key.reveal(), settings.ca_password.reveal())
     atexit.register(MaskedStderr(secrets).close)
-    feed = LiveFeed(
-        [_line(number, topics, ShioajiGateway(settings, token), settings, int.from_bytes(os.urandom(8)), now_ns,
-               held[number - 1]) for number, topics in followed.topics().items()],
-        followed.plan.codes(),
-        leases=leases,
-        say=_say,
-        replan=followed.look,
-    )  # fmt: skip
+    seed = int.from_bytes(os.urandom(8))
+    lines = [
+        _line(number, topics, ShioajiGateway(settings, token), settings, seed, now_ns, held[number - 1])
+        for number, topics in followed.topics().items()
+    ]
+    quota = Quota(settings.market_dir / QUOTA_FILE)
+    lines[0] = replace(lines[0], rounds=_rounds(arguments, lambda: followed.plan.without(), quota))
+    feed = LiveFeed(lines, followed.plan.codes(), leases=leases, say=_say, replan=followed.look)
     # What the test service sends is no market: every segment says where it came from.
     source = "shioaji-simulation" if settings.simulation else "shioaji"
     plan = RecordPlan(
@@ -171,7 +173,16 @@ def session_feed(
         )
         for number in range(planned.connections)
     ]
+    lines[0] = replace(lines[0], rounds=_rounds(arguments, planned.without))
     return replace(plan, config=plan.config | {"session": True}), LiveFeed(lines, planned.codes(), clock=market)
+
+
+def _rounds(
+    arguments: argparse.Namespace, codes: Callable[[], Sequence[str]], quota: Quota | None = None
+) -> SnapshotRounds | None:
+    """The codes that no topic is left for, asked about in turn; None where that is not wanted."""
+    seconds: int = arguments.snapshots_seconds
+    return SnapshotRounds(codes, seconds * SECOND_NS, quota) if seconds else None
 
 
 def shares(arguments: argparse.Namespace, settings: Settings) -> Shares:

@@ -13,9 +13,9 @@ from typing import Any
 
 from rust_indicators import Publisher
 from shijim_live.calendar import wall_clock
-from shijim_live.events import RingState
 from shijim_live.record.recorder import Recording, RecordPlan
 from shijim_live.record.space import FREE_BYTES_MIN, FREE_BYTES_WARN, MIB
+from shijim_live.record.wal import RingState
 from shijim_live.settings import Settings
 from shijim_live.watch.connections import remove_connections, write_connections
 from shijim_live.watch.metrics import RecorderMetrics, serve

@@ -34,6 +34,7 @@ from shijim_live.universe import Universe, read_universe, read_universe_file, un
 DEFAULT_OUTAGE_SECONDS = 30
 OUTAGE_SECONDS_MAX = 86_400  # a simulated recorder is away within its day
 COMMIT_INTERVAL_MS_MAX = 1_000  # one commit a second wears out no disk; longer would only lose more to a kill
+SNAPSHOTS_SECONDS = 60  # 900 codes a minute are some 50 MB a day, a tenth of what the broker gives
 # What a person should know who asked for less than the default.
 RISKS = {
     "write": "durable means that the kernel has it: a power cut loses what was recorded since the segment began",
@@ -52,6 +53,8 @@ def add_record(verbs: Verbs) -> None:
     through = "simulated: through a session like the broker's, in which everything goes wrong once"
     verb.add_argument("--session", action="store_true", help=through)
     add_shares(verb)
+    asked = f"codes that no topic is left for are asked about this often (default {SNAPSHOTS_SECONDS}; 0: never)"
+    verb.add_argument("--snapshots-seconds", type=_seconds, default=str(SNAPSHOTS_SECONDS), metavar="N", help=asked)
     jitter = "random wait before the first login, at most (SHIJIM_STARTUP_JITTER_SEC)"
     verb.add_argument("--startup-jitter-seconds", metavar="SECONDS", help=jitter)
     away = f"simulated: how long a restarted recorder was away (default {DEFAULT_OUTAGE_SECONDS})"
@@ -98,7 +101,7 @@ def positive(text: str) -> int:
 
 def _seconds(text: str) -> int:
     if not text.isdecimal() or int(text) > OUTAGE_SECONDS_MAX:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time away: write seconds, 0 to {OUTAGE_SECONDS_MAX}")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds: write 0 to {OUTAGE_SECONDS_MAX}")
     return int(text)
 
 

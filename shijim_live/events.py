@@ -39,6 +39,7 @@ class Kind(IntEnum):
     TRADE = 1
     BOOK = 2
     INDEX = 3  # a push of an index, as a Trade; `rest` of its oversize is what has no field there
+    SNAPSHOT = 4  # how a code stood when the broker was asked, the same way; no trade of the tape
     START = 16
     STOP = 17
     OUTAGE = 18
@@ -48,6 +49,9 @@ class Kind(IntEnum):
     GAP = 22  # lots that the trade right before this one says were not delivered; recorders judge, imports do not
     SIDE = 32  # a field of the next event that does not fit the fixed record, as text
     QUARANTINE = 33  # a broker object that could not be read, as text
+
+
+AS_TRADES: Final = (Kind.TRADE, Kind.INDEX, Kind.SNAPSHOT)  # of one layout
 
 
 class Lane(IntEnum):
@@ -79,6 +83,7 @@ class BrokerClass(IntEnum):
     SHIOAJI_STREAM = 6  # JSONL of the first Shijim
     HISTORY_TICKS = 7  # a row of the broker's history: no receive time, no total, top of book only
     QUOTE_IDX_V1 = 8
+    SNAPSHOT = 9
 
 
 class Flag(IntFlag):
@@ -93,15 +98,6 @@ class Flag(IntFlag):
     TIME_ROUNDED = 64
     SUSPECT = 128
     TOTAL_INFERRED = 256
-
-
-class RingState(IntEnum):
-    """What the writer of a ring is doing; not in any record."""
-
-    RUNNING = 1
-    CLOSED = 2
-    FAILED = 3  # the log cannot be written
-    WAITING = 4  # for space on the disk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,13 +240,13 @@ _TRADE_NAMES: Final = _HEADER_NAMES + tuple(name for name, char, _ in TRADE_LAYO
 def _field_at() -> dict[tuple[int, int], str]:
     """(kind, offset in the record) → field; a level of a book is named `bid_price_e6[2]`."""
     found = {}
-    for kind, body in ((Kind.TRADE, TRADE_LAYOUT), (Kind.INDEX, TRADE_LAYOUT), (Kind.BOOK, BOOK_LAYOUT)):
-        layout = HEADER_LAYOUT + body
+    for kind in (*AS_TRADES, Kind.BOOK):
+        layout = HEADER_LAYOUT + (BOOK_LAYOUT if kind is Kind.BOOK else TRADE_LAYOUT)
         for (name, _, count), (offset, size) in zip(layout, offsets(layout).values(), strict=True):
             for level in range(count):
                 label = f"{name}[{level}]" if count > 1 else name
                 found[(int(kind), offset + level * size // count)] = label
-    return found | {(int(Kind.INDEX), REST_FIELD): "rest"}
+    return found | {(int(kind), REST_FIELD): "rest" for kind in (Kind.INDEX, Kind.SNAPSHOT)}
 
 
 FIELD_AT: Final = _field_at()
@@ -263,7 +259,7 @@ class UnknownRecord(ValueError):
 def decode(record: bytes) -> Trade | Book | Status:
     """One 256-byte record as an event. Raises UnknownRecord for a kind of another version."""
     kind = record[0]
-    if kind in (Kind.TRADE, Kind.INDEX):
+    if kind in AS_TRADES:
         fields = dict(zip(_TRADE_NAMES, TRADE_STRUCT.unpack(record), strict=True))
         fields["code"] = _text(fields["code"])
         return Trade(**fields)

@@ -56,7 +56,7 @@ def parser() -> Parser:
     archived = _verb(verbs, "archive", run_archive, "copy sealed segments to verified Parquet")
     archived.add_argument("--day", type=day, help="archive all, but speak only of segments of this trading day")
 
-    asked = _verb(verbs, "query", run_query, "ask the archive in SQL: views ticks, books, indices, statuses")
+    asked = _verb(verbs, "query", run_query, "ask the archive in SQL: views ticks, books, indices, snapshots, statuses")
     asked.add_argument("sql", help="like: SELECT code, sum(volume) FROM ticks GROUP BY code")
     asked.add_argument("--format", choices=("table", "jsonl", "csv"), default="table")
 

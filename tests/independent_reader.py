@@ -119,7 +119,7 @@ def fields(record: bytes) -> dict[str, Any]:
     found = dict(zip(HEADER_FIELDS, HEADER.unpack_from(record), strict=True))
     found["code"] = found["code"].rstrip(b"\0")
     body = BODIES.get(found["kind"], TEXT).unpack_from(record, 56)
-    if found["kind"] in (1, 3):
+    if found["kind"] in (1, 3, 4):
         return found | dict(zip(TRADE_FIELDS, body, strict=True))
     if found["kind"] == 2:
         levels = {name: body[5 * at : 5 * at + 5] for at, name in enumerate(LEVEL_FIELDS)}

@@ -40,8 +40,14 @@ from shijim_pipelines.placement import Placement, Unplaceable
 
 BOUNDS = {"B": (0, 2**8 - 1), "H": (0, 2**16 - 1), "I": (0, 2**32 - 1), "i": (-(2**31), 2**31 - 1)}
 BOUNDS |= {"q": (-(2**63), 2**63 - 1), "Q": (0, 2**64 - 1)}
-LAYOUTS = {"ticks": TRADE_LAYOUT, "books": BOOK_LAYOUT, "indices": TRADE_LAYOUT, "statuses": TEXT_LAYOUT}
-KINDS = {"ticks": [Kind.TRADE], "books": [Kind.BOOK], "indices": [Kind.INDEX]}
+LAYOUTS = {
+    "ticks": TRADE_LAYOUT,
+    "books": BOOK_LAYOUT,
+    "indices": TRADE_LAYOUT,
+    "snapshots": TRADE_LAYOUT,
+    "statuses": TEXT_LAYOUT,
+}
+KINDS = {"ticks": [Kind.TRADE], "books": [Kind.BOOK], "indices": [Kind.INDEX], "snapshots": [Kind.SNAPSHOT]}
 KINDS["statuses"] = [kind for kind in Kind if [kind] not in KINDS.values()]
 BOOK = Book(code="TXFD6", exchange=Exchange.TAIFEX, lane=Lane.BOARD, bid_volume=(1, 2, 3, 4, 5))
 

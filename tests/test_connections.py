@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import orjson
@@ -25,17 +26,22 @@ from test_session_day import plan as record_plan
 from shijim_live.broker.capacity import Depth, Plan, PlanRefused, Wish, plan_capacity
 from shijim_live.broker.followed_plan import FollowedPlan, Shares, newest_universe, of_day
 from shijim_live.broker.gateway import Feed, LoginRefused, Topic
+from shijim_live.broker.history import Row
 from shijim_live.broker.live import Line, LiveFeed
+from shijim_live.broker.quota import Query, QuotaExhausted
 from shijim_live.broker.session import Session
 from shijim_live.broker.simulated import SimulatedExchange
 from shijim_live.broker.simulated_gateway import Fault, SimulatedGateway, SimulatedPerson, Trouble
+from shijim_live.broker.simulated_history import SimulatedHistory
 from shijim_live.broker.simulated_market import SimulatedMarket
+from shijim_live.broker.snapshots import SnapshotRounds, to_snapshot_dict
 from shijim_live.broker.subscriptions import Ledger
 from shijim_live.calendar import MINUTE_NS, SECOND_NS, next_trading_day
 from shijim_live.events import Book, Kind, Status, Trade, decode_chunks
 from shijim_live.record import wal
 from shijim_live.record.recorder import record
 from shijim_live.record.sink import Sink
+from shijim_live.store.lake import Lake
 from shijim_live.universe import Universe, UniverseMissing
 from shijim_live.watch.connections import read_connections, remove_connections, write_connections
 from shijim_live.watch.metrics import RecorderMetrics
@@ -309,3 +315,80 @@ def test_more_codes_than_there_are_topics_are_recorded_by_trades_alone_and_the_r
     depths = [place.depth for place in plan.places if place.depth is not Depth.INDEX]
     assert depths == [Depth.BOOKS] * 2 + [Depth.TRADES] * 7 + [Depth.NOTHING] * 6
     assert wanted_of(plan) >= {(exchange.codes[0], Trade), (exchange.codes[0], Book)}
+
+
+# What no topic is left for
+
+
+def test_codes_that_no_topic_is_left_for_are_asked_about_while_their_market_is_open(tmp_path: Path) -> None:
+    exchange = SimulatedExchange(DAY, 3, CONFIG)
+    plan = plan_capacity([Wish(code) for code in exchange.codes], DAY, 1, cap=CAP)
+    market, ledger = SimulatedMarket(exchange), Ledger(CAP)
+    ledger.want(plan.topics(0), market.now_ns())
+    gateway = SimulatedGateway(market, topics_max=CAP)
+    rounds = SnapshotRounds(plan.without, 10 * MINUTE_NS)
+    line = Line(1, lambda now_ns: Session(ledger, now_ns=now_ns, seed=1), gateway, rounds=rounds)
+    record(replace(record_plan(tmp_path, 3), subscribes=True), LiveFeed([line], plan.codes(), clock=market),
+           threading.Event())  # fmt: skip
+    chunks = (chunk for path in wal.segment_paths(tmp_path / "wal") for chunk in wal.records(path))
+    events = [event for event in decode_chunks(chunks) if isinstance(event, Trade)]
+    found = [event for event in events if event.kind == Kind.SNAPSHOT]
+    assert {event.code for event in found} == set(plan.without()) == set(exchange.codes[9:])
+    # Stocks, from 09:00 to 13:30 every ten minutes; a code has to have traded first.
+    asked = {code: sorted({one.received_ns for one in found if one.code == code}) for code in plan.without()}
+    assert all(24 <= len(stamps) <= 28 for stamps in asked.values())
+    assert all(9.9 * MINUTE_NS < b - a < 10.5 * MINUTE_NS for s in asked.values() for a, b in pairwise(s))
+    archive_all(tmp_path / "wal", tmp_path / "archive")
+    lake = Lake(tmp_path / "archive")
+    rows = lake.query("SELECT count() AS n, uniqExact(code) AS codes FROM snapshots").to_pylist()
+    lake.close()
+    assert rows == [{"n": len(found), "codes": len(plan.without())}]
+
+
+def test_a_snapshot_is_recorded_whole_and_one_that_cannot_be_read_is_quarantined(tmp_path: Path) -> None:
+    exchange = SimulatedExchange(DAY, 3, CONFIG)
+    history = SimulatedHistory(3, CONFIG, now_ns=lambda: DAY_NS + 120 * MINUTE_NS)
+    rows = history.snapshots(exchange.codes)
+    assert len(rows) == len(exchange.codes)
+    log = Log(tmp_path)
+    sink = Sink(log.publisher).of(2)
+    for number, row in enumerate(rows):
+        sink.snapshot(row, 1_000 + number)
+    sink.snapshot(Row(**(rows[0].dict() | {"exchange": "MARS"})), 5)
+    sink.snapshot("nothing", 6)
+    *events, unknown, none = log.finish()
+    assert [to_snapshot_dict(event) for event in events] == [row.dict() for row in rows]  # type: ignore[arg-type]
+    assert {event.connection for event in events} == {2}
+    assert [(event.kind, event.received_ns) for event in (unknown, none)] == [
+        (Kind.QUARANTINE, 5),
+        (Kind.QUARANTINE, 6),
+    ]
+
+
+def test_a_budget_that_is_used_up_is_left_alone_for_a_while() -> None:
+    class Empty:
+        asked = 0
+
+        def charge(self, _: Query) -> int:
+            self.asked += 1
+            raise QuotaExhausted("nothing left")
+
+    quota = Empty()
+    rounds = SnapshotRounds(lambda: ["2330"], MINUTE_NS, quota)  # type: ignore[arg-type]
+    stocks_ns = DAY_NS + 60 * MINUTE_NS
+    for minute in range(31):
+        try:
+            assert rounds.due(stocks_ns + minute * MINUTE_NS) == []
+        except QuotaExhausted:
+            continue
+    assert quota.asked == 2
+
+
+def test_more_codes_than_one_answer_holds_are_asked_about_in_turn() -> None:
+    codes = [str(1_000 + at) for at in range(1_100)]
+    rounds = SnapshotRounds(lambda: codes, MINUTE_NS)
+    stocks_ns = DAY_NS + 60 * MINUTE_NS
+    asked = [rounds.due(stocks_ns + second) for second in range(4)]
+    assert [len(one) for one in asked] == [500, 500, 100, 0]
+    assert [code for one in asked for code in one] == codes
+    assert rounds.due(DAY_NS + 7 * 60 * MINUTE_NS) == [], "in the night no stock is open"

@@ -24,7 +24,7 @@ from test_record import DAY, EVENTS, all_records, free_port, live, market, recei
 
 from rust_indicators import Publisher, RingReader
 from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig
-from shijim_live.events import RECORD_BYTES, Kind, RingState, Status, decode_all
+from shijim_live.events import RECORD_BYTES, Kind, Status, decode_all
 from shijim_live.record import wal
 from shijim_live.record.recorder import RecordPlan, record, ring_path
 from shijim_live.record.sink import Sink
@@ -82,7 +82,7 @@ class Recorder:
 
     def fill_until_waiting(self) -> None:
         self.fill()
-        self.wait_until(lambda: self.counters()["state"] == RingState.WAITING)
+        self.wait_until(lambda: self.counters()["state"] == wal.RingState.WAITING)
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         self.process.send_signal(number)
@@ -207,13 +207,13 @@ class PatientFeed:
         with contextlib.suppress(OSError), self.filler.open("wb", buffering=0) as file:
             while True:
                 file.write(bytes(1 << 16))
-        self.wait_for(RingState.WAITING)
+        self.wait_for(wal.RingState.WAITING)
         freeing = threading.Timer(1.0, self.filler.unlink)
         freeing.start()
         sink.records(self.records[half:])
         freeing.join()
 
-    def wait_for(self, state: RingState) -> None:
+    def wait_for(self, state: wal.RingState) -> None:
         assert self.publisher is not None
         deadline = time.monotonic() + WAIT_SECONDS_MAX
         while self.publisher.counters()["state"] != state:

@@ -20,7 +20,8 @@ from test_publisher import Log
 from wire import pack, stamp
 from wire_quotes import prices, walls
 
-from shijim_live.broker.index_quotes import REST_BYTES_MAX, index_records, to_index_dict
+from shijim_live.broker.index_quotes import index_records, to_index_dict
+from shijim_live.broker.rest_fields import REST_BYTES_MAX
 from shijim_live.broker.shioaji import quote_classes
 from shijim_live.calendar import to_exchange_ns
 from shijim_live.cli import main
@@ -122,7 +123,7 @@ def test_one_that_cannot_be_read_is_quarantined_and_the_stream_goes_on(tmp_path:
     *bad, good = [event for event in log.finish() if event.kind in (Kind.QUARANTINE, Kind.INDEX)]
     assert good.kind == Kind.INDEX and good.received_ns == 4
     texts = [event.text for event in bad if isinstance(event, Status) and not event.part]
-    assert "more than an index has" in texts[0] and "not up to 16 ASCII" in texts[1] and "to_dict" in texts[2]
+    assert "more than such an object has" in texts[0] and "not up to 16 ASCII" in texts[1] and "to_dict" in texts[2]
 
 
 def test_cat_shows_it_and_the_archive_keeps_a_table_of_it(

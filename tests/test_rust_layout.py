@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import rust_indicators
 from shijim_live import calendar, events
 from shijim_live.calendar import Market, Session
+from shijim_live.record import wal
 
 LAYOUTS = {
     "header": events.HEADER_LAYOUT,
@@ -20,7 +21,7 @@ LAYOUTS = {
     "text": events.TEXT_LAYOUT,
 }
 BODY_STRUCTS = {"trade": events.TRADE_STRUCT, "book": events.BOOK_STRUCT, "text": events.TEXT_STRUCT}
-NUMBERED = (events.Kind, events.Lane, events.Exchange, events.BrokerClass, events.Flag, events.RingState)
+NUMBERED = (events.Kind, events.Lane, events.Exchange, events.BrokerClass, events.Flag, wal.RingState)
 
 EPOCH = date(1970, 1, 1)
 YEARS_OF_INTEREST_NS = st.integers(

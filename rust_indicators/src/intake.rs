@@ -238,7 +238,7 @@ fn room_for(records: &[Record]) -> u64 {
 /// Side records and the further parts of a text belong to an event that counts.
 fn is_event(record: &Record) -> bool {
     match record.header().kind {
-        kind::TRADE | kind::BOOK | kind::INDEX => true,
+        kind::TRADE | kind::BOOK | kind::INDEX | kind::SNAPSHOT => true,
         kind::SIDE => false,
         _ => record.text().body.part == 0,
     }

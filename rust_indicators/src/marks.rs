@@ -13,8 +13,9 @@ use crate::wall_clock::SECOND_NS;
 const MINUTE_NS: i64 = 60 * SECOND_NS;
 /// Instead of twice the minute, where neither stamp of a record can be believed.
 pub const UNKNOWN_MINUTE: i64 = i64::MIN;
-/// Trades, books, indices, everything else.
-pub const TABLES: usize = 4;
+/// Trades, books, indices, snapshots, everything else.
+pub const TABLES: usize = 5;
+const STATUSES: usize = TABLES - 1;
 
 /// Of one chunk of records.
 #[derive(Default)]
@@ -103,12 +104,13 @@ impl Marker {
                 kind::TRADE => (0, self.is_duplicate(records, at)),
                 kind::BOOK => (1, self.known[stream].repeats(records, at)),
                 kind::INDEX => (2, false),
-                _ => (3, false),
+                kind::SNAPSHOT => (3, false),
+                _ => (STATUSES, false),
             };
             marks.repeated.push(repeated);
             marks.strange.push(strange);
             places.push((self.known[stream].code, table));
-            if table == 3 && !kind::ALL.iter().any(|(_, known)| *known == i64::from(header.kind)) {
+            if table == STATUSES && !kind::ALL.iter().any(|(_, known)| *known == i64::from(header.kind)) {
                 marks.unknown_kind = Some(marks.unknown_kind.map_or(header.kind, |lowest| lowest.min(header.kind)));
             }
         }

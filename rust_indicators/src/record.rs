@@ -41,6 +41,8 @@ numbers!(pub mod kind: u8 {
     BOOK = 2;
     /// A push of an index, in the layout of a trade; what has no field there is a side record for `REST_FIELD`.
     INDEX = 3;
+    /// How a code stood when it was asked about, in the layout of a trade, with a side record for `REST_FIELD` too.
+    SNAPSHOT = 4;
     START = 16;
     STOP = 17;
     OUTAGE = 18;
@@ -78,6 +80,7 @@ numbers!(pub mod broker_class: u8 {
     SHIOAJI_STREAM = 6;
     HISTORY_TICKS = 7;
     QUOTE_IDX_V1 = 8;
+    SNAPSHOT = 9;
 });
 
 numbers!(pub mod flag: u32 {

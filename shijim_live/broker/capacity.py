@@ -87,6 +87,10 @@ class Plan:
         """What is recorded, as the broker delivers it; without indices, which are no instruments."""
         return frozenset(place.code for place in self.places if place.depth in (Depth.BOOKS, Depth.TRADES))
 
+    def without(self) -> tuple[str, ...]:
+        """The codes that no topic is left for."""
+        return tuple(place.code for place in self.places if place.depth is Depth.NOTHING)
+
     def asked_for(self) -> dict[str, str]:
         """Delivered code → the code somebody asked for, where the two differ."""
         return {place.code: place.asked for place in self.places if place.code != place.asked}

@@ -11,9 +11,10 @@ GatewayError             what the broker refused; says what to do
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 # What a gateway asks to wait for, at least, before another login. The broker suspends for a minute, and bans who asks
 # again meanwhile; a connection of a process that died is still counted for a while.
@@ -136,6 +137,9 @@ class Gateway(Protocol):
 
     def unsubscribe(self, topic: Topic) -> None:
         """Gives a topic back. GatewayError."""
+
+    def snapshots(self, codes: Sequence[str]) -> Sequence[Any]:
+        """How these codes stand now, each as the SDK's `Snapshot`; unknown ones are left out. GatewayError."""
 
     def logout(self) -> None:
         """Ends the connection and gives it back to the broker; never raises on one that is gone."""

@@ -6,30 +6,24 @@ What has a field in the layout of a trade goes there; all the rest that was said
 
 from __future__ import annotations
 
-import json
-from datetime import date
 from decimal import Decimal
-from typing import Any, Final, cast
+from typing import Any, Final
 
+from shijim_live.broker.rest_fields import fixed, rest_of, side_records
 from shijim_live.calendar import to_exchange_ns, wall_clock
 from shijim_live.events import (
     ABSENT_I64,
     ABSENT_U32,
-    PRICE_SCALE,
-    REST_FIELD,
-    TEXT_BYTES,
     BrokerClass,
     Exchange,
     Flag,
     Kind,
     Lane,
-    Status,
     Trade,
     encode,
 )
 
 CODE_CHARACTERS_MAX: Final = 16  # of a record
-REST_BYTES_MAX: Final = 8192  # a push has some hundreds; what is longer is no index
 
 # The broker's name → the field of a trade.
 FIELDS: Final = {
@@ -50,11 +44,11 @@ def index_records(delivered: Any, received_ns: int, connection: int = 0) -> byte
     for name, value in said.items():
         if name in _IN_HEADER or value is None:
             continue
-        fixed = _fixed(FIELDS[name], value) if name in FIELDS else None
-        if fixed is None:
+        number = fixed(FIELDS[name], value) if name in FIELDS else None
+        if number is None:
             rest[name] = value
         else:
-            fields[FIELDS[name]] = fixed
+            fields[FIELDS[name]] = number
     wall = said["datetime"]
     suspect = wall.year == 2000 or not said["close"]
     header: dict[str, Any] = {
@@ -67,7 +61,7 @@ def index_records(delivered: Any, received_ns: int, connection: int = 0) -> byte
         "code": code,
         "connection": connection,
     }
-    return b"".join((*_sides(rest, header), encode(Trade(kind=Kind.INDEX, **header, **fields))))
+    return b"".join((*side_records(rest, header), encode(Trade(kind=Kind.INDEX, **header, **fields))))
 
 
 def to_index_dict(event: Trade) -> dict[str, object]:
@@ -85,47 +79,4 @@ def to_index_dict(event: Trade) -> dict[str, object]:
                 said[theirs] = Decimal(value).scaleb(-6)
         elif value != ABSENT_U32:
             said[theirs] = value
-    rest = dict(event.oversize).get("rest", "{}")
-    return said | cast(dict[str, object], json.loads(rest, object_hook=_from_json))
-
-
-def _fixed(field: str, value: object) -> int | None:
-    """The number of a field; None where it does not fit exactly and travels as text."""
-    if field.endswith("_e6"):
-        if not isinstance(value, Decimal) or not value.is_finite():
-            return None
-        numerator, denominator = value.as_integer_ratio()
-        scaled, left = divmod(numerator * PRICE_SCALE, denominator)
-        return scaled if left == 0 and ABSENT_I64 < scaled < -ABSENT_I64 else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < ABSENT_U32 else None
-
-
-def _sides(rest: dict[str, object], header: dict[str, Any]) -> list[bytes]:
-    if not rest:
-        return []
-    text = json.dumps(rest, default=_to_json, separators=(",", ":"))  # ASCII: a part may end anywhere
-    if len(text) > REST_BYTES_MAX:
-        raise ValueError(f"{len(text):,} bytes of attributes without a field are more than an index has")
-    parts = [text[at : at + TEXT_BYTES] for at in range(0, len(text), TEXT_BYTES)]
-    return [
-        encode(Status(kind=Kind.SIDE, **header, field=REST_FIELD, part=part, parts=len(parts), text=chunk))
-        for part, chunk in enumerate(parts)
-    ]
-
-
-def _to_json(value: object) -> dict[str, str]:
-    """What JSON has no word for, under a name that says what it is."""
-    if isinstance(value, Decimal):
-        return {"$decimal": str(value)}
-    if isinstance(value, date):
-        return {"$date": value.isoformat()}
-    raise ValueError(f"{type(value).__name__} where a number, a text or a date was expected")
-
-
-def _from_json(found: dict[str, Any]) -> object:
-    match found:
-        case {"$decimal": text}:
-            return Decimal(text)
-        case {"$date": text}:
-            return date.fromisoformat(text)
-    return found
+    return said | rest_of(event)

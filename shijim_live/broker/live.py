@@ -24,6 +24,7 @@ from shijim_live.broker.gateway import (
     TopicRefused,
 )
 from shijim_live.broker.leases import HeldLease, Leases
+from shijim_live.broker.quota import QuotaDamaged, QuotaExhausted
 from shijim_live.broker.session import Phase, Session
 from shijim_live.broker.session_steps import (
     Action,
@@ -48,6 +49,7 @@ from shijim_live.broker.session_steps import (
     Unsubscribe,
     Want,
 )
+from shijim_live.broker.snapshots import SnapshotRounds
 from shijim_live.record.sink import Sink
 
 # What the broker says waits here while a login blocks the loop; 200 topics answer once each. Beyond it the newest is
@@ -164,6 +166,7 @@ class Line:
     session: Callable[[int], Session]  # made when the clock runs, from its time
     gateway: Gateway
     lease: HeldLease | None = None  # held until the feed is over
+    rounds: SnapshotRounds | None = None  # what this connection asks about beside its topics
 
 
 class LiveFeed:
@@ -291,9 +294,22 @@ class _Loop:
             raise self.ear.failure
         if dropped := self.inbox.count_dropped():
             self.sink.remark(self.clock.now_ns(), f"{dropped} words of the broker were not heard: {INBOX_MAX} waited")
+        if self.line.rounds is not None and self.session.phase is Phase.UP:
+            self._take_snapshots(self.line.rounds)
         if (moment := time.monotonic()) - self._shown >= SHOWN_SECONDS:
             self._shown = moment
             self._show()
+
+    def _take_snapshots(self, rounds: SnapshotRounds) -> None:
+        """One question, if one is due. What goes wrong costs this one, not the connection."""
+        try:
+            if not (codes := rounds.due(self.clock.now_ns())):
+                return
+            for row in self.line.gateway.snapshots(codes):
+                self.sink.snapshot(row, self.clock.now_ns())
+        except (GatewayError, QuotaExhausted, QuotaDamaged) as error:
+            self.sink.remark(self.clock.now_ns(), str(error))
+            self.say(str(error))
 
     def next_ns(self, now_ns: int) -> int:
         return self.session.next_ns(now_ns)

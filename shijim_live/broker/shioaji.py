@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from time import time_ns
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from shijim_live.broker.gateway import (
     Feed,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     QuoteTypeLiteral: TypeAlias = Literal["tick", "bid_ask", "quote"]
 
 RECEIVE_WINDOW_MS: Final = 30_000  # the SDK's own: a login that takes longer is refused as "Sign data is timeout"
+SNAPSHOTS_MS: Final = 5_000  # to wait for; the connection's other questions wait as long
 EARLY_EVENTS_MAX: Final = 100  # said between login and `listen`
 TAIPEI: Final = timezone(timedelta(hours=8))
 
@@ -179,6 +180,16 @@ class ShioajiGateway:
         client = self._connected()
         with self._explained(lambda error: topic_error(error, self._secrets, topic.code)):
             client.unsubscribe(self._contract(client, topic.code), _QUOTE_TYPES[topic.feed], topic.odd_lot)
+
+    def snapshots(self, codes: Sequence[str]) -> Sequence[Any]:
+        """As the SDK answers; a code that is not listed is left out, and told when it is subscribed to."""
+        client = self._connected()
+        with self._explained(lambda error: GatewayError(f"no snapshots: {one_line(error, self._secrets)}")):
+            contracts = []
+            for code in codes:
+                with suppress(TopicRefused):
+                    contracts.append(self._contract(client, code))
+            return client.snapshots(contracts, timeout=SNAPSHOTS_MS) if contracts else []
 
     def logout(self) -> None:
         """Gives the connection back; what goes wrong with one that is gone is kept for a person to read."""

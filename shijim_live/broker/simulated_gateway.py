@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from shijim_live.broker.gateway import (
     NO_ROUTE_NS,
@@ -25,6 +25,7 @@ from shijim_live.broker.gateway import (
     TopicRefused,
 )
 from shijim_live.broker.simulated import SimulatedExchange
+from shijim_live.broker.simulated_history import SimulatedHistory
 from shijim_live.broker.simulated_index import INDEX_CODE
 from shijim_live.broker.simulated_market import SimulatedMarket
 from shijim_live.calendar import DAY_NS, MINUTE_NS, SECOND_NS, Market, Session
@@ -163,6 +164,13 @@ class SimulatedGateway:
             raise GatewayError("Not authenticated")
         self.topics.discard(topic)
         self._answer(200, SessionEvent.SUBSCRIBE_OK, topic, "Subscribe or Unsubscribe ok")
+
+    def snapshots(self, codes: Sequence[str]) -> Sequence[Any]:
+        """As the exchange's history has them at this moment."""
+        if not self._open:
+            raise GatewayError("Not authenticated")
+        history = SimulatedHistory(self.exchange.seed, self.exchange.config, now_ns=self.market.now_ns)
+        return history.snapshots([code for code in codes if code in self.exchange.codes])
 
     def logout(self) -> None:
         """Gives the connection back; nothing where there is none."""

@@ -33,7 +33,6 @@ from shijim_live.events import (
     BrokerClass,
     Flag,
     Kind,
-    RingState,
     offsets,
 )
 from shijim_live.instruments import dictionary
@@ -140,7 +139,7 @@ def record(
             complete = not stop.is_set()
         finally:
             counters = publisher.counters()
-            without_space = counters["state"] == RingState.WAITING
+            without_space = counters["state"] == wal.RingState.WAITING
             last_ns = max(start_ns, counters["last_received_ns"])
             try:
                 publisher.publish_status(Kind.STOP, last_ns, value=END_OF_FEED if complete else 0)

@@ -34,6 +34,10 @@ FOLLOW_SECONDS = 0.2
 _ABSENT = (ABSENT_I64, ABSENT_I32, ABSENT_U32)
 _NAMES = {"kind": Kind, "lane": Lane, "exchange": Exchange, "broker_class": BrokerClass}
 
+TABLES: dict[str | None, str] = {
+    None: "ticks", "trade": "ticks", "book": "books", "index": "indices", "snapshot": "snapshots",
+}  # fmt: skip
+
 
 def print_events(paths: list[Path], choice: Choice, output_format: str, out: BinaryIO, *, follow: bool) -> list[str]:
     """Writes the chosen events of the segments, in the order given. KeyboardInterrupt ends following.
@@ -136,7 +140,7 @@ def _print_arrow(paths: list[Path], choice: Choice, out: BinaryIO, problems: lis
     """An Arrow IPC stream of one table: ticks, unless --kind asks for books or a status kind."""
     from shijim_live.store.schema import stream_table
 
-    table = {None: "ticks", "trade": "ticks", "book": "books", "index": "indices"}.get(choice.kind, "statuses")
+    table = TABLES.get(choice.kind, "statuses")
     chunks = (chunk for path in _worth_reading(paths, choice) for chunk in wal.records(path, problems))
     stream_table(table, map(choice.records, chunks), choice.limit, out)
 

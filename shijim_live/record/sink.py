@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection
 from functools import partial
+from typing import Any
 
 from rust_indicators import Publisher
 from shijim_live.broker.connection import Connection, Subscription
 from shijim_live.broker.index_quotes import index_records
+from shijim_live.broker.snapshots import snapshot_records
 from shijim_live.events import HEADER_LAYOUT, RECORD_BYTES, Kind, offsets
 
 QUARANTINE_CHARACTERS_MAX = 8_000  # of an index that cannot be read; the publisher's own limit for the others
@@ -56,8 +58,15 @@ class Sink:
 
     def index(self, delivered: object, received_ns: int) -> None:
         """An index push of the broker, which has a callback of its own. One that cannot be read is quarantined."""
+        self._answer(index_records, delivered, received_ns)
+
+    def snapshot(self, row: object, received_ns: int) -> None:
+        """How a code stood when the broker was asked."""
+        self._answer(snapshot_records, row, received_ns)
+
+    def _answer(self, read: Callable[[Any, int, int], bytes], delivered: object, received_ns: int) -> None:
         try:
-            records = index_records(delivered, received_ns, self._number)
+            records = read(delivered, received_ns, self._number)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 - a broker object may panic, and costs one event

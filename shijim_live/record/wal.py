@@ -23,6 +23,15 @@ DRAFT_NS_MAX = 600_000_000_000
 CHUNK_RECORDS = 8_192
 
 
+class RingState(IntEnum):
+    """What the writer of a ring is doing; not in any record."""
+
+    RUNNING = 1
+    CLOSED = 2
+    FAILED = 3  # the log cannot be written
+    WAITING = 4  # for space on the disk
+
+
 class WalError(ValueError):
     """A segment that cannot be used; the text says which, why, and what to do."""
 

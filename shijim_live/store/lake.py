@@ -1,9 +1,9 @@
 """The archive as SQL: Parquet files seen through an in-memory ClickHouse engine (chDB). No server, no lock, no state.
 
-Views `ticks`, `books`, `indices`, `statuses` are de-duplicated; `ticks_raw` and so on are every row ever received. A
-row is hidden when the archive flagged it within its segment; a trade with a `total_volume` also when an earlier run or
-segment holds one of equal (trading_day, session, code, lane, total_volume, exchange_ns, price, volume); what was
-recorded hides what was backfilled.
+Views `ticks`, `books`, `indices`, `snapshots`, `statuses` are de-duplicated; `ticks_raw` and so on are all that was
+ever received. A row is hidden when the archive flagged it within its segment; a trade with a `total_volume` also when
+an earlier run or segment holds one of equal (trading_day, session, code, lane, total_volume, exchange_ns, price,
+volume); what was recorded hides what was backfilled.
 Files are found when a query runs: what the archive publishes meanwhile is seen by the next query, in any process; a
 segment is seen whole, once its manifest is there, or not at all.
 

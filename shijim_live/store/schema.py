@@ -1,4 +1,4 @@
-"""Tables of the store (`ticks`, `books`, `indices`, `statuses`): records ↔ Arrow columns, no loss, no file, no engine.
+"""Tables of the store (`ticks`, `books`, `indices`, …): records ↔ Arrow columns without loss. No file and no engine.
 
 Every column is derived from the layouts of `events.py`; a level of a book is a column of its own (`bid_price_e6_1` is
 the best). Absent is NULL, an empty level's price is NULL. `sequence` is u64 in a record and int64 here, same bits.
@@ -43,10 +43,11 @@ MARKS: Final = PROVENANCE[-2:]  # a bit each
 Rows = npt.NDArray[np.void]  # structured, one 256-byte record each
 
 _BODY: Final[dict[str, Layout]] = {"ticks": TRADE_LAYOUT, "books": BOOK_LAYOUT, "indices": TRADE_LAYOUT,
-                                  "statuses": TEXT_LAYOUT}  # fmt: skip
-_KINDS: Final = {"ticks": Kind.TRADE, "books": Kind.BOOK, "indices": Kind.INDEX}  # every other is a status
+                                  "snapshots": TRADE_LAYOUT, "statuses": TEXT_LAYOUT}  # fmt: skip
+_KINDS: Final = {"ticks": Kind.TRADE, "books": Kind.BOOK, "indices": Kind.INDEX,
+                                 "snapshots": Kind.SNAPSHOT}  # every other is a status  # fmt: skip
 TABLES: Final = tuple(_BODY)
-ADDED_LATER: Final = ("indices",)  # a server that was filled before has none, and has lost nothing
+ADDED_LATER: Final = ("indices", "snapshots")  # a server that was filled before has none, and has lost nothing
 
 _NUMPY: Final = {"B": "u1", "H": "<u2", "I": "<u4", "i": "<i4", "q": "<i8", "Q": "<u8"}
 _ARROW: Final = {"B": "uint8", "H": "uint16", "I": "uint32", "i": "int32", "q": "int64", "Q": "int64"}

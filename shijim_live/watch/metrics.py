@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from rust_indicators import Publisher
-from shijim_live.events import RingState
+from shijim_live.record.wal import RingState
 from shijim_live.watch.pressure import HIGH_WATER
 
 # Only this machine may scrape unless somebody puts a proxy in front: the page names what is recorded and when.

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rust_indicators import RingReader
 from shijim_live.calendar import wall_clock
-from shijim_live.events import RingState
 from shijim_live.record import wal
 from shijim_live.record.recorder import is_recording, ring_path
 from shijim_live.watch.connections import Connections, describe_connections, read_connections
@@ -83,7 +82,7 @@ def status(raw_dir: Path, shard: int = 0) -> Status:
         ring_slots=counters.get("slots"),
         depth=counters.get("depth"),
         depth_max=counters.get("depth_max"),
-        waiting_for_space=counters.get("state") == RingState.WAITING,
+        waiting_for_space=counters.get("state") == wal.RingState.WAITING,
         not_recorded=counters.get("not_recorded"),
         missed=counters.get("missed"),
         groups=groups,

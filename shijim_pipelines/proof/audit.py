@@ -250,7 +250,9 @@ def _outage_gap(outage: Outage) -> Gap:
     around = (outage.sequence, outage.sequence, outage.begin_ns, outage.end_ns)
     metadata: Metadata = {"run_id": outage.run_id}
     if outage.codes is not None:
-        metadata |= {"codes": " ".join(sorted(outage.codes))}  # of the connection; other codes were recorded all the while
+        metadata |= {
+            "codes": " ".join(sorted(outage.codes))
+        }  # of the connection; other codes were recorded all the while
     return Gap("outage", "", "", *around, 0, "recorded", outage.reason, metadata)
 
 
