@@ -248,6 +248,7 @@ INTEGER_NAME = re.compile(r"_(ns|e6)(_max|_min)?$")
 # (file, function) → why a float is right there.
 FLOATS_ALLOWED = {
     ("shijim_live/cli_record.py", "_speed"): "a multiple of real time",
+    ("shijim_live/broker/snapshots.py", "to_snapshot_dict"): "the broker says it in floats",
     ("shijim_live/broker/simulated_answers.py", "prices"): "the broker answers in floats, so does its double",
     ("shijim_pipelines/backtests.py", "run_tracked"): "hftbacktest answers in floats; they become integers here",
     ("shijim_pipelines/backtests.py", "asset"): "hftbacktest takes tick size and fee as floats",
