@@ -1,0 +1,445 @@
+"""Orders and accounts through the SDK's client: our requests as its objects, its answers as ours. Imports no SDK.
+
+The client is handed in, with the SDK's own classes, by `shioaji.py` – or it is the one of `simulated_trading.py`, which
+answers in the same shapes. What goes wrong with a request that may have left is an unknown outcome, unless the error
+says that the broker refused it: an order sent twice is worse than one that is looked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
+
+from shijim_live.broker.account_reads import (
+    account_of,
+    balance_of,
+    health_of,
+    limits_of,
+    margin_of,
+    position_of,
+    profit_of,
+    settlement_of,
+    standing_of,
+)
+from shijim_live.broker.login import OrdersForbidden, OrdersToken, one_line
+from shijim_live.broker.order_budget import OrderBudget
+from shijim_live.broker.order_events import OrderEvents
+from shijim_live.broker.orders import (
+    NO_PRICE_E6,
+    Accepted,
+    Answer,
+    ComboRequest,
+    FuturesRequest,
+    Lot,
+    OrderStatus,
+    OutcomeUnknown,
+    Refused,
+    Request,
+    StandingOrder,
+    StockRequest,
+    refusals,
+    tick_refusals,
+)
+from shijim_live.broker.trading import (
+    AccountKind,
+    AccountUnavailable,
+    Balance,
+    Health,
+    Margin,
+    Position,
+    ProfitAndLoss,
+    Settlement,
+    TradingAccount,
+    TradingLimits,
+)
+from shijim_live.calendar import SECOND_NS
+
+ANSWER_MS_MAX: Final = 30_000  # the SDK's own; the broker takes 40 to 140 ms
+ANSWER_NS_MAX: Final = 30 * SECOND_NS  # of `place_soon`, which nobody else watches
+TRADES_MAX: Final = 100_000  # the SDK's handles of today's orders; more were not placed by this person
+
+T = TypeVar("T")
+
+# Errors that say that the broker, or the SDK before it sent anything, refused. All others leave it open.
+REFUSING: Final = frozenset(
+    {
+        *("BadRequestError", "ValidationError", "AuthError", "CaError", "AccountNotSignError"),
+        *("AccountNotProvideError", "ShioajiValueError", "ShioajiTypeError", "ShioajiPermissionError"),
+    }
+)
+# Texts that leave it open, whatever they come with (the broker's list of errors): still in work, timed out, in doubt.
+IN_DOUBT: Final = ("處理中", "連線逾時", "確認委託狀態", "忙線中", "STS Request Timeout", "OrderOutcomeUnknown")
+STALE: Final = "update_status"  # "Please run update_status first to get trade details."
+
+
+class Client(Protocol):
+    """What is called of the SDK's `Shioaji`, with its names."""
+
+    @property
+    def contracts(self) -> Any: ...
+    def list_accounts(self) -> Sequence[Any]: ...
+    def place_order(self, contract: Any, order: Any, timeout: int | None = ..., cb: Any = ...) -> Any: ...
+    def update_order(
+        self, trade: Any, price: Any = ..., qty: int | None = ..., timeout: int | None = ..., cb: Any = ...
+    ) -> Any: ...
+    def cancel_order(self, trade: Any, timeout: int | None = ..., cb: Any = ...) -> Any: ...
+    def update_status(
+        self, account: Any = ..., *, trade: Any = ..., timeout: int | None = ..., cb: Any = ...
+    ) -> None: ...
+    def list_trades(self) -> Sequence[Any]: ...
+    def trade_cache_health(self, account: Any) -> Any: ...
+    def place_comboorder(self, combo_contract: Any, order: Any, timeout: int | None = ..., cb: Any = ...) -> Any: ...
+    def cancel_comboorder(self, combo_trade: Any, timeout: int | None = ..., cb: Any = ...) -> Any: ...
+    def update_combostatus(self, account: Any = ..., timeout: int | None = ..., cb: Any = ...) -> Any: ...
+    def list_combotrades(self) -> Sequence[Any]: ...
+    def account_balance(self, account: Any = ..., timeout: int | None = ..., cb: Any = ...) -> Any: ...
+    def margin(self, account: Any = ..., timeout: int | None = ..., cb: Any = ...) -> Any: ...
+    def trading_limits(self, account: Any = ..., timeout: int | None = ..., cb: Any = ...) -> Any: ...
+    def list_positions(self, account: Any = ..., unit: Any = ..., timeout: int | None = ..., cb: Any = ...) -> Any: ...
+    def settlements(self, account: Any = ..., timeout: int | None = ..., cb: Any = ...) -> Any: ...
+    def list_profit_loss(
+        self,
+        account: Any = ...,
+        begin_date: str = ...,
+        end_date: str = ...,
+        unit: Any = ...,
+        timeout: int | None = ...,
+        cb: Any = ...,
+    ) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OrderClasses:
+    """The SDK's classes that a request becomes, and of its errors; enums are given as the words they stand for."""
+
+    stock_order: Callable[..., Any]
+    futures_order: Callable[..., Any]
+    combo_order: Callable[..., Any]
+    combo_contract: Callable[..., Any]
+    combo_leg: Callable[[Any, str], Any]  # of a contract and a side
+    # What the simulated client answers with.
+    account: Callable[[str, str, str], Any]  # kind, broker id, account id
+    contract: Callable[[str, str, str], Any]  # security type, exchange, code
+    outcome_unknown: type[Exception]
+    timed_out: type[Exception]
+    bad_request: type[Exception]
+    bad_value: type[Exception]
+
+
+def sdk_price(price_e6: int) -> Decimal:
+    """A price as the SDK takes it, which makes the nearest float of it; 0 of a market order, which it ignores."""
+    return Decimal(0) if price_e6 == NO_PRICE_E6 else Decimal(price_e6).scaleb(-6)
+
+
+def sdk_order(request: StockRequest | FuturesRequest | ComboRequest, classes: OrderClasses, account: Any) -> Any:
+    """The SDK's order of a request."""
+    terms: dict[str, Any] = {
+        "action": request.side.value,
+        "price": sdk_price(request.price_e6),
+        "quantity": request.quantity,
+        "price_type": request.price_kind.value,
+        "time_in_force": request.time_in_force.value,
+        "custom_field": request.custom_field or None,
+        "account": account,
+    }
+    if isinstance(request, StockRequest):
+        lot, condition = request.lot.value, request.condition.value
+        return classes.stock_order(order_lot=lot, order_cond=condition, daytrade_short=request.day_trade, **terms)
+    if isinstance(request, FuturesRequest):
+        return classes.futures_order(octype=request.open_close.value, **terms)
+    kind = request.kind.value or None
+    return classes.combo_order(octype=request.open_close.value, combo_type=kind, **terms)
+
+
+class ShioajiTrading:
+    """Orders and accounts of one login. OrdersForbidden for real money without the token that says so."""
+
+    def __init__(
+        self,
+        client: Client,
+        classes: OrderClasses,
+        budget: OrderBudget,
+        *,
+        live: bool,
+        permission: OrdersToken | None = None,
+        secrets: tuple[str, ...] = (),
+        events: OrderEvents | None = None,
+    ) -> None:
+        """`live`: a production account. `events` of the login before, so that what was missed between is noticed."""
+        if live and type(permission) is not OrdersToken:
+            raise OrdersForbidden("real orders need the OrdersToken that allow_orders gives")
+        self.events = events or OrderEvents()
+        self._client = client
+        self._classes = classes
+        self._budget = budget
+        self._live = live
+        self._secrets = secrets
+        self._contracts: dict[str, Any] = {}
+        self._trades: dict[str, Any] = {}  # order id → the SDK's handle, which it wants back
+        self._combos: dict[str, Any] = {}
+
+    # New orders
+
+    def place(self, request: StockRequest | FuturesRequest) -> Answer:
+        """A new order; waits for the broker."""
+        ready = self._ready(request)
+        if isinstance(ready, Refused):
+            return ready
+        contract, order = ready
+        return self._asked(lambda: self._client.place_order(contract, order, timeout=ANSWER_MS_MAX), self._trades)
+
+    def place_soon(self, request: StockRequest | FuturesRequest, answered: Callable[[Answer], None]) -> Answer | None:
+        """A new order; does not wait. `answered` is called once, on a thread of the SDK's; it must not raise."""
+        ready = self._ready(request)
+        if isinstance(ready, Refused):
+            return ready
+        contract, order = ready
+
+        def came(trade: Any) -> None:
+            answered(self._asked(lambda: trade, self._trades))
+
+        try:
+            self._client.place_order(contract, order, timeout=0, cb=came)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - the SDK's panics are no Exception
+            return self._failed(error)
+        return None
+
+    def place_combo(self, request: ComboRequest) -> Answer:
+        """A new order of two contracts; waits."""
+        if not self._live:
+            return Refused("the broker's test service has no combo orders", sent=False)
+        ready = self._ready(request)
+        if isinstance(ready, Refused):
+            return ready
+        contract, order = ready
+        return self._asked(lambda: self._client.place_comboorder(contract, order, timeout=ANSWER_MS_MAX), self._combos)
+
+    def _ready(self, request: Request) -> Refused | tuple[Any, Any]:
+        """The SDK's contract and order, paid for; nothing is sent for what is refused here."""
+        if problems := refusals(request):
+            return Refused("; ".join(problems), sent=False)
+        kind = AccountKind.STOCK if isinstance(request, StockRequest) else AccountKind.FUTURES
+        account = self._account(kind, request.account_id)
+        if isinstance(account, Refused):
+            return account
+        try:
+            if isinstance(request, ComboRequest):
+                legs = [self._classes.combo_leg(self._contract(leg.code), leg.side.value) for leg in request.legs]
+                contract = self._classes.combo_contract(legs)
+            else:
+                contract = self._contract(request.code)
+            order = sdk_order(request, self._classes, account)
+        except LookupError as error:
+            return Refused(str(error.args[0]), sent=False)
+        if wait_ns := self._budget.try_place():
+            return Refused(f"too many orders: the next one in {wait_ns // 1_000_000} ms", sent=False)
+        return contract, order
+
+    def _contract(self, code: str) -> Any:
+        """What the broker lists under a code. LookupError."""
+        if code not in self._contracts:
+            found = self._client.contracts.get(code)
+            if found is None:
+                raise LookupError(f"{code}: the broker lists no such contract")
+            self._contracts[code] = found
+        return self._contracts[code]
+
+    def _account(self, kind: AccountKind, account_id: str) -> Any:
+        """The SDK's account; a refusal where there is none, or where it is not clear which."""
+        owned = [account for account in self._client.list_accounts() if account_of(account).kind is kind]
+        named = [account for account in owned if account_id in ("", account_of(account).account_id)]
+        if len(named) != 1:
+            ids = ", ".join(account_of(account).account_id for account in owned)
+            return Refused(
+                f"account {account_id or 'not named'}: of kind {kind} there are: {ids or 'none'}", sent=False
+            )
+        return named[0]
+
+    # Orders that stand
+
+    def move(self, order_id: str, price_e6: int) -> Answer:
+        """Another price; costs the place in the queue, and counts as a new order."""
+        trade = self._trade(order_id)
+        if isinstance(trade, Refused):
+            return trade
+        standing = standing_of(trade)
+        if standing.lot == Lot.INTRADAY_ODD:
+            return Refused("an intraday odd lot cannot change its price: cancel it, and place another", sent=False)
+        if standing.price_e6 == NO_PRICE_E6:
+            return Refused("a market order has no price to change", sent=False)
+        if problems := tick_refusals(standing.code, price_e6, None):
+            return Refused("; ".join(problems), sent=False)
+        if wait_ns := self._budget.try_place():
+            return Refused(f"too many orders: the next one in {wait_ns // 1_000_000} ms", sent=False)
+        price = sdk_price(price_e6)
+        return self._changed(order_id, lambda of: self._client.update_order(of, price=price, timeout=ANSWER_MS_MAX))
+
+    def reduce(self, order_id: str, by: int) -> Answer:
+        """Takes `by` away. The SDK's `qty` is what goes, not what is left: of 10, qty=2 is answered as 2 cancelled."""
+        trade = self._trade(order_id)
+        if isinstance(trade, Refused):
+            return trade
+        standing = standing_of(trade)
+        left = standing.quantity - standing.filled - standing.cancelled
+        if type(by) is not int or not 1 <= by < left:
+            return Refused(f"by {by!r}: of {left} still working 1 to {left - 1} can go; cancel for all", sent=False)
+        self._budget.reduce()
+        return self._changed(order_id, lambda of: self._client.update_order(of, qty=by, timeout=ANSWER_MS_MAX))
+
+    def cancel(self, order_id: str) -> Answer:
+        """Takes back what is left; never held back by the budget of new orders."""
+        trade = self._trade(order_id)
+        if isinstance(trade, Refused):
+            return trade
+        self._budget.reduce()
+        return self._changed(order_id, lambda of: self._client.cancel_order(of, timeout=ANSWER_MS_MAX))
+
+    def cancel_combo(self, order_id: str) -> Answer:
+        """Takes back what is left of a combo."""
+        if order_id not in self._combos:
+            self.combos()
+        if order_id not in self._combos:
+            return Refused(f"{order_id}: the broker knows no such combo order", sent=False)
+        self._budget.reduce()
+        combo = self._combos[order_id]
+        return self._asked(lambda: self._client.cancel_comboorder(combo, timeout=ANSWER_MS_MAX), self._combos)
+
+    def _trade(self, order_id: str) -> Any:
+        """The SDK's handle; asks for all orders once where it has none."""
+        if order_id not in self._trades:
+            try:
+                self.orders()
+            except AccountUnavailable as error:
+                return Refused(f"{order_id}: not known here, and {error}", sent=False)
+        found = self._trades.get(order_id)
+        return found if found is not None else Refused(f"{order_id}: the broker knows no such order", sent=False)
+
+    def _changed(self, order_id: str, ask: Callable[[Any], Any]) -> Answer:
+        """Asks; once more behind an `update_status` where the broker wants one first, as 1.7.5 does of futures."""
+        answer = self._asked(lambda: ask(self._trades[order_id]), self._trades)
+        if not isinstance(answer, Refused) or STALE not in answer.text:
+            return answer
+        refreshed = self._asked(lambda: self._refreshed(order_id), self._trades)
+        return self._asked(lambda: ask(self._trades[order_id]), self._trades) if not _no(refreshed) else refreshed
+
+    def _refreshed(self, order_id: str) -> Any:
+        self._budget.query()
+        self._client.update_status(trade=self._trades[order_id], timeout=ANSWER_MS_MAX)
+        return self._trades[order_id]
+
+    # Answers
+
+    def _asked(self, ask: Callable[[], Any], handles: dict[str, Any]) -> Answer:
+        try:
+            trade = ask()
+            standing = standing_of(trade)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - the SDK's panics are no Exception
+            return self._failed(error)
+        if standing.status is OrderStatus.FAILED:
+            if any(doubt in standing.text for doubt in IN_DOUBT):
+                return OutcomeUnknown(standing.text)
+            return Refused(standing.text or "refused without a word", standing.op_code)
+        if not standing.ids.id:
+            return OutcomeUnknown("the broker gave the order no id")
+        handles[standing.ids.id] = trade
+        if len(handles) > TRADES_MAX:
+            del handles[next(iter(handles))]
+        return Accepted(standing.ids, standing.status, standing.text)
+
+    def _failed(self, error: BaseException) -> Refused | OutcomeUnknown:
+        said = one_line(error, self._secrets)
+        names = {cls.__name__ for cls in type(error).__mro__}
+        if names & REFUSING and not any(doubt in said for doubt in IN_DOUBT):
+            return Refused(said)
+        return OutcomeUnknown(said)
+
+    # What the broker remembers
+
+    def orders(self) -> list[StandingOrder]:
+        """Every order of today, asked anew. AccountUnavailable."""
+        for account in self._client.list_accounts():
+            self._read(partial(self._client.update_status, account, timeout=ANSWER_MS_MAX))
+        return self._listed(self._client.list_trades, self._trades)
+
+    def combos(self) -> list[StandingOrder]:
+        """Every combo order of today, asked anew. AccountUnavailable."""
+        for account in self._client.list_accounts():
+            if account_of(account).kind is AccountKind.FUTURES:
+                self._read(partial(self._client.update_combostatus, account, timeout=ANSWER_MS_MAX))
+        return self._listed(self._client.list_combotrades, self._combos)
+
+    def _listed(self, ask: Callable[[], Sequence[Any]], handles: dict[str, Any]) -> list[StandingOrder]:
+        def listed() -> list[StandingOrder]:
+            trades = list(ask())
+            standing = [standing_of(trade) for trade in trades]
+            handles.update({known.ids.id: trade for known, trade in zip(standing, trades, strict=True) if known.ids.id})
+            return standing
+
+        return self._explained(listed)
+
+    def health(self, account: TradingAccount) -> Health:
+        """Asks the SDK's memory, nobody else."""
+        return self._explained(lambda: health_of(self._client.trade_cache_health(self._sdk_account(account))))
+
+    # Accounts
+
+    def accounts(self) -> tuple[TradingAccount, ...]:
+        return self._explained(lambda: tuple(account_of(account) for account in self._client.list_accounts()))
+
+    def balance(self, account: TradingAccount) -> Balance:
+        return self._read(lambda: balance_of(self._client.account_balance(self._sdk_account(account))))
+
+    def margin(self, account: TradingAccount) -> Margin:
+        return self._read(lambda: margin_of(self._client.margin(self._sdk_account(account))))
+
+    def limits(self, account: TradingAccount) -> TradingLimits:
+        return self._read(lambda: limits_of(self._client.trading_limits(self._sdk_account(account))))
+
+    def positions(self, account: TradingAccount) -> list[Position]:
+        """In shares, whatever the lots."""
+        held = self._read(lambda: self._client.list_positions(self._sdk_account(account), unit="Share"))
+        return self._explained(lambda: [position_of(position) for position in held])
+
+    def settlements(self, account: TradingAccount) -> list[Settlement]:
+        due = self._read(lambda: self._client.settlements(self._sdk_account(account)))
+        return self._explained(lambda: [settlement_of(one) for one in due])
+
+    def profit_and_loss(self, account: TradingAccount, first: date, last: date) -> list[ProfitAndLoss]:
+        def ask() -> Any:
+            owner = self._sdk_account(account)
+            return self._client.list_profit_loss(owner, begin_date=str(first), end_date=str(last), unit="Share")
+
+        closed = self._read(ask)
+        return self._explained(lambda: [profit_of(one) for one in closed])
+
+    def _sdk_account(self, account: TradingAccount) -> Any:
+        found = self._account(account.kind, account.account_id)
+        if isinstance(found, Refused):
+            raise AccountUnavailable(found.text)
+        return found
+
+    def _read(self, ask: Callable[[], T]) -> T:
+        self._budget.query()
+        return self._explained(ask)
+
+    def _explained(self, ask: Callable[[], T]) -> T:
+        """AccountUnavailable in place of whatever the SDK raises; without it behind, whose frames hold the keys."""
+        try:
+            return ask()
+        except (AccountUnavailable, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - the SDK's panics are no Exception
+            said = one_line(error, self._secrets)
+        raise AccountUnavailable(f"the broker did not answer: {said}")
+
+
+def _no(answer: Answer) -> bool:
+    return not isinstance(answer, Accepted)
