@@ -81,12 +81,12 @@ class OrdersToken:
 
 
 def allow_orders(settings: Settings) -> OrdersToken:
-    """Leave to place orders in a production account. LoginForbidden in a test; OrdersForbidden says what is missing."""
-    refuse_in_tests()
+    """Leave to place orders in a production account. OrdersForbidden says what is missing; LoginForbidden in a test."""
     if settings.simulation:
         raise OrdersForbidden("SHIOAJI_SIMULATION is on: the broker's test service needs no leave, and moves no money")
     if settings.ca_path is None or not settings.ca_path.is_file():
         raise OrdersForbidden(f"real orders are signed: set SHIOAJI_CA_PATH to the certificate ({settings.ca_path})")
+    refuse_in_tests()
     return OrdersToken(_LEAVE)
 
 
