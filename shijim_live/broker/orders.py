@@ -6,7 +6,7 @@ The SDK checks nothing before it sends: negative quantities, prices off the tick
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, TypeAlias
 
@@ -343,7 +343,7 @@ class StandingOrder:
     op_code: str
     text: str
     deals: tuple[StandingDeal, ...]
-    raw: str  # everything the broker said, as JSON
+    raw: str = field(repr=False)  # everything the broker said, as JSON; names the person
 
     @property
     def working(self) -> bool:

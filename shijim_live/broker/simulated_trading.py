@@ -65,6 +65,7 @@ class SimulatedOrders:
         self.now_ns = min(session.trial_ns for session in exchange.sessions)
         self.emitted: list[Emitted] = []  # the truth of what was said
         self.fills: list[tuple[str, str, Fill]] = []  # the truth of what was matched: order id, exchange_seq
+        self.reports: list[SimulatedReport] = []  # all that the matching said
         self.classes: OrderClasses = order_classes()
         self.accounts = SimulatedAccounts(exchange)
         self._faults = faults or OrderFaults()
@@ -193,6 +194,7 @@ class SimulatedOrders:
         """Lets the day run on: orders are matched, and what has come back by then is delivered, in its order."""
         assert to_ns >= self.now_ns, "time does not go back"
         for report in self._matching.advance(to_ns):
+            self.reports.append(report)
             self._came(report)
         while self._due and self._due[0][0] <= to_ns:
             self.now_ns, _, state, event = heapq.heappop(self._due)
