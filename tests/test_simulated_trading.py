@@ -182,7 +182,8 @@ def test_what_is_only_repeated_late_or_out_of_turn_is_whole(seed: int) -> None:
     assert {place(record.event_id) for record in records if isinstance(record, Deal | OrderReport)} == {
         place(emitted.event_id) for emitted in client.emitted
     }
-    assert not missing_ids(records) and trading.events.counts.quarantined == 0
+    assert not [record for record in records if isinstance(record, Gap | LateEvent | Quarantined)], "all came in time"
+    assert trading.events.counts.repeated > 0 or not client.emitted
 
 
 def test_the_same_seed_is_the_same_day_and_another_is_another() -> None:
