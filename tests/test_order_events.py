@@ -347,6 +347,12 @@ def test_events_without_a_usable_id_are_read_and_counted_as_untracked() -> None:
     assert event_id("v1:FO:a:b:7") is not None
 
 
+def test_what_the_broker_recalls_without_ids_is_known_already() -> None:
+    without = [Event(**(event.dict() | {"event_id": ""})) for event in (new(), deal())]
+    records, inbox = taken(new(), deal(), *without, *without)
+    assert len(records) == 2 and (inbox.counts.repeated, inbox.counts.deals_repeated) == (2, 2)
+
+
 # The sequence
 
 

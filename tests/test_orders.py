@@ -17,6 +17,7 @@ from shijim_live.broker.history import Row
 from shijim_live.broker.order_budget import (
     OrderBudget,
 )
+from shijim_live.broker.order_client import Client, sdk_order
 from shijim_live.broker.orders import (
     NO_PRICE_E6,
     Accepted,
@@ -40,10 +41,10 @@ from shijim_live.broker.orders import (
 )
 from shijim_live.broker.plain import plain
 from shijim_live.broker.shioaji import order_classes
-from shijim_live.broker.shioaji_orders import Client, ShioajiTrading, sdk_order
+from shijim_live.broker.shioaji_orders import ShioajiTrading
 from shijim_live.broker.simulated_reports import SimulatedOrder, become, trade_of
 from shijim_live.broker.surface import golden
-from shijim_live.broker.trading import HealthState, TradingGateway
+from shijim_live.broker.trading import AccountKind, HealthState, TradingGateway
 from shijim_live.calendar import SECOND_NS
 
 ROOT = Path(__file__).parents[1]
@@ -336,8 +337,30 @@ def test_what_is_refused_here_is_not_sent(tmp_path: Path) -> None:
         assert isinstance(orders.place_soon(request, lambda _: None), Refused)
     client.accounts.append(account("S"))
     twice = orders.place(STOCK)
-    assert isinstance(twice, Refused) and "of kind S there are: 0000001, 0000001" in twice.text
+    assert isinstance(twice, Refused) and "of kind STOCK there are: 0000001, 0000001" in twice.text
     assert client.asked == []
+
+
+def test_what_goes_wrong_before_anything_is_sent_is_a_refusal_and_never_raised(tmp_path: Path) -> None:
+    orders, client = trading(tmp_path)
+    for broken in ("list_accounts", "get"):
+
+        def panic(*_: Any) -> Any:
+            raise Panic("before sending")
+
+        setattr(client, broken, panic)
+        for answer in (orders.place(STOCK), orders.place_soon(STOCK, lambda _: None), orders.cancel("a1")):
+            assert isinstance(answer, Refused) and not answer.sent and "before sending" in answer.text
+    assert client.asked == []
+
+
+def test_an_account_abroad_is_shown_and_left_alone(tmp_path: Path) -> None:
+    orders, client = trading(tmp_path)
+    client.accounts.append(sdk().Account(sdk().AccountType.Intl, "A123456789", "9A95", "9", True, ""))
+    assert [one.kind for one in orders.accounts()] == list(AccountKind)
+    orders.orders()
+    orders.subscribe_events()
+    assert [name for name, _ in client.asked] == ["update_status"] * 2 + ["subscribe_trade"] * 2
 
 
 REFUSALS = ("BadRequestError", "ValidationError", "TokenError", "CaExpiredError", "AccountNotSignError",

@@ -174,6 +174,18 @@ def test_with_the_standing_orders_nothing_is_missing_at_all(seed: int) -> None:
     assert known | standing == set(fills_of(client))
 
 
+@settings(max_examples=30)
+@given(SEEDS)
+def test_what_the_broker_remembers_of_the_day_fills_every_gap_and_repeats_nothing(seed: int) -> None:
+    trading, client, records = traded(seed, ALL)
+    trading.recall_events()
+    recalled = trading.events.drain()
+    told = [place(record.event_id) for record in records + recalled if isinstance(record, Deal | OrderReport)]
+    assert sorted(told) == sorted(place(emitted.event_id) for emitted in client.emitted)
+    assert missing_ids(records + recalled) == set() and trading.events.sequence.missing() == []
+    assert not [record for record in recalled if isinstance(record, Quarantined)]
+
+
 @settings(max_examples=20)
 @given(SEEDS)
 def test_what_is_only_repeated_late_or_out_of_turn_is_whole(seed: int) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 
 # Order events overtake each other: a number is missing only after this long, as in the broker's own application.
 PATIENCE_NS: Final = 1_500_000_000
-HOLES_MAX: Final = 10_000  # of one stream; more than that were not reordering. The oldest told ones are forgotten
+MISSING_RANGES_MAX: Final = 10_000  # of a stream; more were no reordering. The oldest told ones are forgotten
 
 _ID: Final = re.compile(r"v1:(?P<stream>[^:\s]+:[^:\s]+):(?P<reset>[^:\s]+):(?P<number>[0-9]{1,18})", re.ASCII)
 
@@ -155,7 +155,7 @@ class EventSequence:
 
     @staticmethod
     def _open(numbers: _Numbers, hole: _Hole) -> None:
-        if len(numbers.holes) >= HOLES_MAX:
+        if len(numbers.holes) >= MISSING_RANGES_MAX:
             oldest = next((place for place, old in enumerate(numbers.holes) if old.told), 0)
             del numbers.holes[oldest]
         numbers.holes.append(hole)

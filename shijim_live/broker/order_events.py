@@ -222,10 +222,13 @@ class OrderEvents:
             # By the deal itself, whatever its event is called: the same fill may come under another id, or none.
             same = (record.trade_id, record.exchange_seq, record.code, record.side)
             digest = crc32(repr((record.price_e6, record.quantity)).encode())
-        elif place is Place.UNTRACKED:
-            same, digest = record.raw, 0
         else:
-            same, digest = record.event_id, crc32(record.raw.encode())
+            # The same without its id, as the broker's own record of the day may have it.
+            said = record.raw.replace(f'"event_id":"{record.event_id}"', '"event_id":""', 1)
+            same, digest = said, 0
+            if record.event_id:
+                self._digests.setdefault(said, 0)
+                same, digest = record.event_id, crc32(record.raw.encode())
         before = self._digests.get(same)
         if before is None and isinstance(record, OrderReport) and place is Place.REPEATED:
             before = digest  # forgotten since, but its number is not

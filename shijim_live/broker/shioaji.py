@@ -36,8 +36,9 @@ from shijim_live.broker.login import (
     topic_error,
 )
 from shijim_live.broker.order_budget import OrderBudget
+from shijim_live.broker.order_client import OrderClasses
 from shijim_live.broker.order_events import OrderEvents
-from shijim_live.broker.shioaji_orders import OrderClasses, ShioajiTrading
+from shijim_live.broker.shioaji_orders import ShioajiTrading
 from shijim_live.settings import Settings
 
 if TYPE_CHECKING:

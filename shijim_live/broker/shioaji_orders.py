@@ -8,11 +8,9 @@ says that the broker refused it: an order sent twice is worse than one that is l
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from shijim_live.broker.account_reads import (
     account_of,
@@ -27,6 +25,7 @@ from shijim_live.broker.account_reads import (
 )
 from shijim_live.broker.login import OrdersForbidden, OrdersToken, one_line
 from shijim_live.broker.order_budget import OrderBudget
+from shijim_live.broker.order_client import Client, OrderClasses, sdk_order, sdk_price
 from shijim_live.broker.order_events import OrderEvents
 from shijim_live.broker.orders import (
     NO_PRICE_E6,
@@ -56,10 +55,8 @@ from shijim_live.broker.trading import (
     TradingAccount,
     TradingLimits,
 )
-from shijim_live.calendar import SECOND_NS
 
 ANSWER_MS_MAX: Final = 30_000  # the SDK's own; the broker takes 40 to 140 ms
-ANSWER_NS_MAX: Final = 30 * SECOND_NS  # of `place_soon`, which nobody else watches
 TRADES_MAX: Final = 100_000  # the SDK's handles of today's orders; more were not placed by this person
 
 T = TypeVar("T")
@@ -74,85 +71,6 @@ REFUSING: Final = frozenset(
 # Texts that leave it open, whatever they come with (the broker's list of errors): still in work, timed out, in doubt.
 IN_DOUBT: Final = ("處理中", "連線逾時", "確認委託狀態", "忙線中", "STS Request Timeout", "OrderOutcomeUnknown")
 STALE: Final = "update_status"  # "Please run update_status first to get trade details."
-
-
-class Client(Protocol):
-    """What is called of the SDK's `Shioaji`, with its names."""
-
-    @property
-    def contracts(self) -> Any: ...
-    def list_accounts(self) -> Sequence[Any]: ...
-    def place_order(self, contract: Any, order: Any, timeout: int | None = ..., cb: Any = ...) -> Any: ...
-    def update_order(
-        self, trade: Any, price: Any = ..., qty: int | None = ..., timeout: int | None = ..., cb: Any = ...
-    ) -> Any: ...
-    def cancel_order(self, trade: Any, timeout: int | None = ..., cb: Any = ...) -> Any: ...
-    def update_status(
-        self, account: Any = ..., *, trade: Any = ..., timeout: int | None = ..., cb: Any = ...
-    ) -> None: ...
-    def list_trades(self) -> Sequence[Any]: ...
-    def trade_cache_health(self, account: Any) -> Any: ...
-    def place_comboorder(self, combo_contract: Any, order: Any, timeout: int | None = ..., cb: Any = ...) -> Any: ...
-    def cancel_comboorder(self, combo_trade: Any, timeout: int | None = ..., cb: Any = ...) -> Any: ...
-    def update_combostatus(self, account: Any = ..., timeout: int | None = ..., cb: Any = ...) -> Any: ...
-    def list_combotrades(self) -> Sequence[Any]: ...
-    def account_balance(self, account: Any = ..., timeout: int | None = ..., cb: Any = ...) -> Any: ...
-    def margin(self, account: Any = ..., timeout: int | None = ..., cb: Any = ...) -> Any: ...
-    def trading_limits(self, account: Any = ..., timeout: int | None = ..., cb: Any = ...) -> Any: ...
-    def list_positions(self, account: Any = ..., unit: Any = ..., timeout: int | None = ..., cb: Any = ...) -> Any: ...
-    def settlements(self, account: Any = ..., timeout: int | None = ..., cb: Any = ...) -> Any: ...
-    def list_profit_loss(
-        self,
-        account: Any = ...,
-        begin_date: str = ...,
-        end_date: str = ...,
-        unit: Any = ...,
-        timeout: int | None = ...,
-        cb: Any = ...,
-    ) -> Any: ...
-
-
-@dataclass(frozen=True, slots=True)
-class OrderClasses:
-    """The SDK's classes that a request becomes, and of its errors; enums are given as the words they stand for."""
-
-    stock_order: Callable[..., Any]
-    futures_order: Callable[..., Any]
-    combo_order: Callable[..., Any]
-    combo_contract: Callable[..., Any]
-    combo_leg: Callable[[Any, str], Any]  # of a contract and a side
-    # What the simulated client answers with.
-    account: Callable[[str, str, str], Any]  # kind, broker id, account id
-    contract: Callable[[str, str, str], Any]  # security type, exchange, code
-    outcome_unknown: type[Exception]
-    timed_out: type[Exception]
-    bad_request: type[Exception]
-    bad_value: type[Exception]
-
-
-def sdk_price(price_e6: int) -> Decimal:
-    """A price as the SDK takes it, which makes the nearest float of it; 0 of a market order, which it ignores."""
-    return Decimal(0) if price_e6 == NO_PRICE_E6 else Decimal(price_e6).scaleb(-6)
-
-
-def sdk_order(request: StockRequest | FuturesRequest | ComboRequest, classes: OrderClasses, account: Any) -> Any:
-    """The SDK's order of a request."""
-    terms: dict[str, Any] = {
-        "action": request.side.value,
-        "price": sdk_price(request.price_e6),
-        "quantity": request.quantity,
-        "price_type": request.price_kind.value,
-        "time_in_force": request.time_in_force.value,
-        "custom_field": request.custom_field or None,
-        "account": account,
-    }
-    if isinstance(request, StockRequest):
-        lot, condition = request.lot.value, request.condition.value
-        return classes.stock_order(order_lot=lot, order_cond=condition, daytrade_short=request.day_trade, **terms)
-    if isinstance(request, FuturesRequest):
-        return classes.futures_order(octype=request.open_close.value, **terms)
-    kind = request.kind.value or None
-    return classes.combo_order(octype=request.open_close.value, combo_type=kind, **terms)
 
 
 class ShioajiTrading:
@@ -224,68 +142,68 @@ class ShioajiTrading:
         """The SDK's contract and order, paid for; nothing is sent for what is refused here."""
         if problems := refusals(request):
             return Refused("; ".join(problems), sent=False)
-        kind = AccountKind.STOCK if isinstance(request, StockRequest) else AccountKind.FUTURES
-        account = self._account(kind, request.account_id)
-        if isinstance(account, Refused):
-            return account
         try:
-            if isinstance(request, ComboRequest):
-                legs = [self._classes.combo_leg(self._contract(leg.code), leg.side.value) for leg in request.legs]
-                contract = self._classes.combo_contract(legs)
-            else:
-                contract = self._contract(request.code)
-            order = sdk_order(request, self._classes, account)
-        except LookupError as error:
-            return Refused(str(error.args[0]), sent=False)
-        if wait_ns := self._budget.try_place():
-            return Refused(f"too many orders: the next one in {wait_ns // 1_000_000} ms", sent=False)
-        return contract, order
+            built = self._explained(lambda: self._built(request))
+        except AccountUnavailable as error:
+            return Refused(str(error), sent=False)
+        return self._too_many() or built
+
+    def _built(self, request: Request) -> tuple[Any, Any]:
+        """AccountUnavailable, and what the SDK raises; none of it sends anything."""
+        kind = AccountKind.STOCK if isinstance(request, StockRequest) else AccountKind.FUTURES
+        order = sdk_order(request, self._classes, self._account(kind, request.account_id))
+        if not isinstance(request, ComboRequest):
+            return self._contract(request.code), order
+        legs = [self._classes.combo_leg(self._contract(leg.code), leg.side.value) for leg in request.legs]
+        return self._classes.combo_contract(legs), order
+
+    def _too_many(self) -> Refused | None:
+        wait_ns = self._budget.try_place()
+        text = f"too many orders: the next one in {wait_ns // 1_000_000} ms"
+        return Refused(text, sent=False) if wait_ns else None
 
     def _contract(self, code: str) -> Any:
-        """What the broker lists under a code. LookupError."""
+        """What the broker lists under a code."""
         if code not in self._contracts:
             found = self._client.contracts.get(code)
             if found is None:
-                raise LookupError(f"{code}: the broker lists no such contract")
+                raise AccountUnavailable(f"{code}: the broker lists no such contract")
             self._contracts[code] = found
         return self._contracts[code]
 
     def _account(self, kind: AccountKind, account_id: str) -> Any:
-        """The SDK's account; a refusal where there is none, or where it is not clear which."""
+        """The SDK's account, where it is clear which."""
         owned = [account for account in self._client.list_accounts() if account_of(account).kind is kind]
         named = [account for account in owned if account_id in ("", account_of(account).account_id)]
         if len(named) != 1:
             ids = ", ".join(account_of(account).account_id for account in owned)
-            return Refused(
-                f"account {account_id or 'not named'}: of kind {kind} there are: {ids or 'none'}", sent=False
-            )
+            asked = account_id or "not named"
+            raise AccountUnavailable(f"account {asked}: of kind {kind.name} there are: {ids or 'none'}")
         return named[0]
 
     # Orders that stand
 
     def move(self, order_id: str, price_e6: int) -> Answer:
         """Another price; costs the place in the queue, and counts as a new order."""
-        trade = self._trade(order_id)
-        if isinstance(trade, Refused):
-            return trade
-        standing = standing_of(trade)
+        standing = self._standing(order_id)
+        if isinstance(standing, Refused):
+            return standing
         if standing.lot == Lot.INTRADAY_ODD:
             return Refused("an intraday odd lot cannot change its price: cancel it, and place another", sent=False)
         if standing.price_e6 == NO_PRICE_E6:
             return Refused("a market order has no price to change", sent=False)
         if problems := tick_refusals(standing.code, price_e6, None):
             return Refused("; ".join(problems), sent=False)
-        if wait_ns := self._budget.try_place():
-            return Refused(f"too many orders: the next one in {wait_ns // 1_000_000} ms", sent=False)
+        if too_many := self._too_many():
+            return too_many
         price = sdk_price(price_e6)
         return self._changed(order_id, lambda of: self._client.update_order(of, price=price, timeout=ANSWER_MS_MAX))
 
     def reduce(self, order_id: str, by: int) -> Answer:
         """Takes `by` away. The SDK's `qty` is what goes, not what is left: of 10, qty=2 is answered as 2 cancelled."""
-        trade = self._trade(order_id)
-        if isinstance(trade, Refused):
-            return trade
-        standing = standing_of(trade)
+        standing = self._standing(order_id)
+        if isinstance(standing, Refused):
+            return standing
         left = standing.quantity - standing.filled - standing.cancelled
         if type(by) is not int or not 1 <= by < left:
             return Refused(f"by {by!r}: of {left} still working 1 to {left - 1} can go; cancel for all", sent=False)
@@ -294,31 +212,35 @@ class ShioajiTrading:
 
     def cancel(self, order_id: str) -> Answer:
         """Takes back what is left; never held back by the budget of new orders."""
-        trade = self._trade(order_id)
-        if isinstance(trade, Refused):
-            return trade
+        standing = self._standing(order_id)
+        if isinstance(standing, Refused):
+            return standing
         self._budget.reduce()
         return self._changed(order_id, lambda of: self._client.cancel_order(of, timeout=ANSWER_MS_MAX))
 
     def cancel_combo(self, order_id: str) -> Answer:
         """Takes back what is left of a combo."""
-        if order_id not in self._combos:
-            self.combos()
+        try:
+            if order_id not in self._combos:
+                self.combos()
+        except AccountUnavailable as error:
+            return Refused(f"{order_id}: not known here, and {error}", sent=False)
         if order_id not in self._combos:
             return Refused(f"{order_id}: the broker knows no such combo order", sent=False)
         self._budget.reduce()
         combo = self._combos[order_id]
         return self._asked(lambda: self._client.cancel_comboorder(combo, timeout=ANSWER_MS_MAX), self._combos)
 
-    def _trade(self, order_id: str) -> Any:
-        """The SDK's handle; asks for all orders once where it has none."""
-        if order_id not in self._trades:
-            try:
+    def _standing(self, order_id: str) -> StandingOrder | Refused:
+        """How an order stands as far as the SDK knows; asks for all orders once where it is not known here."""
+        try:
+            if order_id not in self._trades:
                 self.orders()
-            except AccountUnavailable as error:
-                return Refused(f"{order_id}: not known here, and {error}", sent=False)
-        found = self._trades.get(order_id)
-        return found if found is not None else Refused(f"{order_id}: the broker knows no such order", sent=False)
+            if order_id not in self._trades:
+                return Refused(f"{order_id}: the broker knows no such order", sent=False)
+            return self._explained(lambda: standing_of(self._trades[order_id]))
+        except AccountUnavailable as error:
+            return Refused(f"{order_id}: not known here, and {error}", sent=False)
 
     def _changed(self, order_id: str, ask: Callable[[Any], Any]) -> Answer:
         """Asks; once more behind an `update_status` where the broker wants one first, as 1.7.5 does of futures."""
@@ -365,16 +287,33 @@ class ShioajiTrading:
 
     def orders(self) -> list[StandingOrder]:
         """Every order of today, asked anew. AccountUnavailable."""
-        for account in self._client.list_accounts():
+        for account in self._owned():
             self._read(partial(self._client.update_status, account, timeout=ANSWER_MS_MAX))
         return self._listed(self._client.list_trades, self._trades)
 
     def combos(self) -> list[StandingOrder]:
         """Every combo order of today, asked anew. AccountUnavailable."""
-        for account in self._client.list_accounts():
+        for account in self._owned():
             if account_of(account).kind is AccountKind.FUTURES:
                 self._read(partial(self._client.update_combostatus, account, timeout=ANSWER_MS_MAX))
         return self._listed(self._client.list_combotrades, self._combos)
+
+    def _owned(self) -> list[Any]:
+        """The SDK's accounts that are of use here."""
+        return self._explained(
+            lambda: [one for one in self._client.list_accounts() if account_of(one).kind is not AccountKind.FOREIGN]
+        )
+
+    def subscribe_events(self) -> None:
+        """Twice is no harm. AccountUnavailable."""
+        for account in self._owned():
+            self._read(partial(self._client.subscribe_trade, account, timeout=ANSWER_MS_MAX))
+
+    def recall_events(self) -> None:
+        """What is known already is dropped by `events`. AccountUnavailable."""
+        for account in self._owned():
+            for state, event in self._read(partial(self._client.order_deal_records, account, timeout=ANSWER_MS_MAX)):
+                self.events.received(state, event)
 
     def _listed(self, ask: Callable[[], Sequence[Any]], handles: dict[str, Any]) -> list[StandingOrder]:
         def listed() -> list[StandingOrder]:
@@ -421,10 +360,7 @@ class ShioajiTrading:
         return self._explained(lambda: [profit_of(one) for one in closed])
 
     def _sdk_account(self, account: TradingAccount) -> Any:
-        found = self._account(account.kind, account.account_id)
-        if isinstance(found, Refused):
-            raise AccountUnavailable(found.text)
-        return found
+        return self._account(account.kind, account.account_id)
 
     def _read(self, ask: Callable[[], T]) -> T:
         self._budget.query()

@@ -19,13 +19,14 @@ from typing import Any, Final
 from rust_indicators import SimulatedReport
 from shijim_live.broker.event_sequence import event_id
 from shijim_live.broker.order_budget import OrderBudget
+from shijim_live.broker.order_client import OrderClasses
 from shijim_live.broker.order_events import OrderEvents, State
 from shijim_live.broker.orders import NO_PRICE_E6, Lot, OrderStatus, PriceKind
 from shijim_live.broker.plain import exact_e6, word
 from shijim_live.broker.shioaji import order_classes
-from shijim_live.broker.shioaji_orders import OrderClasses, ShioajiTrading
+from shijim_live.broker.shioaji_orders import ShioajiTrading
 from shijim_live.broker.simulated import SimulatedExchange
-from shijim_live.broker.simulated_accounts import SimulatedAccounts
+from shijim_live.broker.simulated_accounts import STATES, SimulatedAccounts
 from shijim_live.broker.simulated_answers import price as price_of
 from shijim_live.broker.simulated_ledger import Fill
 from shijim_live.broker.simulated_order_faults import BROKEN_WAYS, Emitted, Fate, OrderFaults, broken
@@ -147,6 +148,14 @@ class SimulatedOrders:
 
     def trade_cache_health(self, account: Any) -> Any:
         return self.accounts.health(account, [(one.event_id, one.state, one.fate.value) for one in self.emitted])
+
+    def subscribe_trade(self, account: Any, timeout: int | None = 30_000) -> bool:
+        return True
+
+    def order_deal_records(self, account: Any = None, timeout: int | None = 30_000, cb: Any = None) -> list[Any]:
+        """Today's events, those that never arrived too, as a production account has them."""
+        kinds = STATES[word(account.account_type)]
+        return [(one.state, one.event) for one in self.emitted if one.state in kinds]
 
     def place_comboorder(self, combo_contract: Any, order: Any, timeout: int | None = 30_000, cb: Any = None) -> Any:
         raise self.classes.bad_value(NO_COMBOS)

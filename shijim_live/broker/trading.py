@@ -9,11 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from shijim_live.broker.gateway import GatewayError
 from shijim_live.broker.order_events import OrderEvents
 from shijim_live.broker.orders import Answer, ComboRequest, Condition, FuturesRequest, Side, StandingOrder, StockRequest
+from shijim_live.calendar import SECOND_NS
+
+ANSWER_NS_MAX: Final = 30 * SECOND_NS  # of `place_soon`: nobody else watches
 
 
 class AccountUnavailable(GatewayError):
@@ -23,6 +26,7 @@ class AccountUnavailable(GatewayError):
 class AccountKind(StrEnum):
     STOCK = "S"
     FUTURES = "F"
+    FOREIGN = "H"  # sub-brokerage; nothing is done with it here
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +181,15 @@ class TradingGateway(Protocol):
         """Every order of today by the broker's own account, asked anew: also those of other programs."""
 
     def combos(self) -> list[StandingOrder]: ...
+
+    def subscribe_events(self) -> None:
+        """Asks for the events of every account; again after a reconnection, which may have forgotten it."""
+
+    def recall_events(self) -> None:
+        """Has today's events sent through `events` once more: what is known is dropped there, what was missed is new.
+
+        The broker's test service remembers none.
+        """
 
     def health(self, account: TradingAccount) -> Health:
         """Whether the SDK has missed events; asks nobody."""
