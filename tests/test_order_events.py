@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import random
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
@@ -312,6 +313,25 @@ def test_an_inbox_that_nobody_drains_drops_what_then_is_a_gap() -> None:
     inbox.drain()
     clock.ns += PATIENCE_NS
     assert inbox.drain() == [Gap("FO:deal", "1", 2, 2)]
+
+
+def test_events_of_many_threads_are_all_taken_and_each_once() -> None:
+    inbox = OrderEvents(Clock())
+    events = [deal(number=number, sequence=f"{number:08}") for number in range(1, 401)]
+
+    def push(turn: int) -> None:
+        for event in events[turn::2] + events[::7]:
+            inbox.received(State.STOCK_DEAL, event)
+
+    threads = [threading.Thread(target=push, args=(turn,)) for turn in (0, 1)]
+    for thread in threads:
+        thread.start()
+    found: list[Any] = []
+    while any(thread.is_alive() for thread in threads):
+        found += inbox.drain()
+    found += inbox.drain()
+    assert sorted(place.number for record in found if (place := event_id(record.event_id))) == list(range(1, 401))
+    assert inbox.counts.received == 400 + 2 * len(events[::7])
 
 
 # Once

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from dataclasses import fields
+from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,12 @@ from shijim_live.broker.order_budget import (
     QUERY_WINDOW_NS,
     OrderBudget,
 )
-from shijim_live.broker.orders import Condition, Side
+from shijim_live.broker.order_events import OrderReport
+from shijim_live.broker.orders import Accepted, Condition, Side, StockRequest
 from shijim_live.broker.shioaji import ShioajiGateway, order_classes
 from shijim_live.broker.shioaji_orders import ShioajiTrading
+from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig
+from shijim_live.broker.simulated_trading import SimulatedOrders
 from shijim_live.broker.trading import AccountKind, Health, HealthState, Margin, TradingLimits
 from shijim_live.calendar import SECOND_NS
 from shijim_live.settings import Settings
@@ -103,6 +107,20 @@ def test_a_gateway_that_is_not_logged_in_or_not_told_of_orders_trades_nothing(tm
     made._certified = True
     with pytest.raises(OrdersForbidden, match="OrdersToken"):
         made.trading(budget)
+
+
+def test_a_gateway_on_the_test_service_trades_and_is_told_of_it(tmp_path: Path) -> None:
+    client = SimulatedOrders(SimulatedExchange(date(2026, 11, 20), 7, SimulationConfig(target_events=5_000)))
+    gateway = object.__new__(ShioajiGateway)
+    gateway._client, gateway._trades, gateway._certified, gateway._secrets = client, True, False, ("", "", "")  # type: ignore[assignment]
+    gateway._settings = settings(tmp_path)
+    trading = gateway.trading(OrderBudget(tmp_path / "orders.json"))
+    client.advance(client.exchange.sessions[-1].open_ns + 60 * SECOND_NS)
+    request = StockRequest(code="2330", side=Side.BUY, quantity=1, price_e6=1_500_000_000)
+    assert isinstance(trading.place(request), Accepted)
+    assert isinstance(trading.events.drain()[0], OrderReport)
+    after = gateway.trading(OrderBudget(tmp_path / "orders.json"), events=trading.events)
+    assert after.events is trading.events, "what was missed between two logins is noticed"
 
 
 # The budget

@@ -211,7 +211,7 @@ class OrderEvents:
             if place is Place.REPEATED:
                 self.counts.repeated += 1
                 return None
-            self._digests[event_id] = UNREAD
+            self._remember(event_id, UNREAD)
             return self._quarantined(event_id, received_ns, f"{type(error).__name__}: {error}", unread_text(event))
         return self._once(record, place)
 
@@ -227,15 +227,13 @@ class OrderEvents:
             said = record.raw.replace(f'"event_id":"{record.event_id}"', '"event_id":""', 1)
             same, digest = said, 0
             if record.event_id:
-                self._digests.setdefault(said, 0)
+                self._remember(said, 0)
                 same, digest = record.event_id, crc32(record.raw.encode())
         before = self._digests.get(same)
         if before is None and isinstance(record, OrderReport) and place is Place.REPEATED:
             before = digest  # forgotten since, but its number is not
         if before is None or before == UNREAD:
-            self._digests[same] = digest
-            if len(self._digests) > REMEMBERED_MAX:
-                self._digests.popitem(last=False)
+            self._remember(same, digest)
             self.counts.deals += isinstance(record, Deal)
             self.counts.reports += isinstance(record, OrderReport)
             return record
@@ -247,6 +245,11 @@ class OrderEvents:
         else:
             self.counts.repeated += 1
         return None
+
+    def _remember(self, same: object, digest: int) -> None:
+        self._digests[same] = digest
+        while len(self._digests) > REMEMBERED_MAX:
+            self._digests.popitem(last=False)
 
     def _quarantined(self, event_id: str, received_ns: int, reason: str, text: str) -> Quarantined:
         self.counts.quarantined += 1
