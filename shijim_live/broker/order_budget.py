@@ -15,7 +15,7 @@ from typing import Final
 
 import orjson
 
-from shijim_live.broker.shared_account import shared_account
+from shijim_live.broker.shared_account import replace_at_once, shared_account
 from shijim_live.calendar import SECOND_NS
 
 # The broker's limits page (tutor/limit).
@@ -88,7 +88,8 @@ class OrderBudget:
             return 0
 
     def _account(self) -> AbstractContextManager[_Asked]:
-        return shared_account(self.path, self._read, _written)
+        # The windows are shorter than any restart after a power cut, and an order does not wait for a disk.
+        return shared_account(self.path, self._read, _written, replace_at_once)
 
     def _read(self, text: bytes | None) -> _Asked:
         """A file that cannot be read is taken for a window full of orders: it heals by itself, and cancels pass."""
