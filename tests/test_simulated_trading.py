@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shijim_live.broker.event_sequence import Gap, LateEvent, event_id
+from shijim_live.broker.event_sequence import Gap, LateEvent, Restarted, event_id
 from shijim_live.broker.order_events import Deal, OrderReport, Quarantined, Record
 from shijim_live.broker.orders import (
     NO_PRICE_E6,
@@ -45,8 +45,8 @@ from shijim_live.instruments import instrument, tick_size_e6
 
 DAY = date(2026, 11, 20)
 REFERENCES = {"TXFL6": 27_300_000_000, "2330": 1_450_000_000, "0050": 62_000_000}
-ALL = OrderFaults(repeated=150, lost=80, late=150, late_ns_max=3 * SECOND_NS, deal_first=300, malformed=60,
-                  foreign=200, unknown=150)  # fmt: skip
+ALL = OrderFaults(repeated=150, lost=80, late=150, late_ns_max=8 * SECOND_NS, deal_first=300, malformed=60,
+                  foreign=200, unknown=150, restarts=30)  # fmt: skip
 
 
 @cache
@@ -114,22 +114,26 @@ def traded(seed: int, faults: OrderFaults, orders: int = 12) -> tuple[ShioajiTra
     return trading, client, records + trading.events.drain()
 
 
-def missing_ids(records: list[Record]) -> set[tuple[str, int]]:
-    """(stream, number) of every gap told that nobody filled since."""
-    gaps = {(gap.stream, n) for gap in records if isinstance(gap, Gap) for n in range(gap.first, gap.last + 1)}
-    return gaps - {(late.stream, late.number) for late in records if isinstance(late, LateEvent)}
+Where = tuple[str, str, int]  # stream, reset, number
 
 
-def place(id_: str) -> tuple[str, int]:
+def missing_ids(records: list[Record]) -> set[Where]:
+    """Every number of a gap told that nobody filled since."""
+    gaps = [gap for gap in records if isinstance(gap, Gap)]
+    numbers = {(gap.stream, gap.reset, number) for gap in gaps for number in range(gap.first, gap.last + 1)}
+    return numbers - {(late.stream, late.reset, late.number) for late in records if isinstance(late, LateEvent)}
+
+
+def place(id_: str) -> Where:
     found = event_id(id_)
     assert found is not None
-    return found.stream, found.number
+    return found.stream, found.reset, found.number
 
 
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-@settings(max_examples=60)
+@settings(max_examples=150)
 @given(SEEDS)
 def test_our_records_are_what_was_matched_less_exactly_what_was_told_to_be_missing(seed: int) -> None:
     _, client, records = traded(seed, ALL)
@@ -138,10 +142,16 @@ def test_our_records_are_what_was_matched_less_exactly_what_was_told_to_be_missi
     assert not [id_ for id_, times in have.items() if times > 1], "twice"
     unread = {place(one.event_id) for one in records if isinstance(one, Quarantined) and one.event_id}
     gaps = missing_ids(records)
-    newest = {stream: max(number for of, number in have | Counter(unread) if of == stream) for stream, _ in have}
+    newest: dict[tuple[str, str], int] = {}
+    for *stream_and_reset, number in sorted([*have, *unread]):
+        newest[tuple(stream_and_reset)] = number  # type: ignore[index]
+    ended = {(one.stream, one.before) for one in records if isinstance(one, Restarted)}
+    now = {place(emitted.event_id)[0]: place(emitted.event_id)[1] for emitted in client.emitted}
     for emitted in client.emitted:
         where = place(emitted.event_id)
-        fits = [where in have, where in gaps, where in unread, where[1] > newest.get(where[0], 0)]
+        # The last of a stream are missing unsaid; where the stream began anew, it was said that they may be.
+        last = where[2] > newest[where[:2]] and (where[:2] in ended or now[where[0]] == where[1])
+        fits = [where in have, where in gaps, where in unread, last]
         assert sum(fits) == 1, (emitted, fits)
         if emitted.fate is Fate.DELIVERED:
             assert where in have
@@ -205,7 +215,7 @@ def test_the_same_seed_is_the_same_day_and_another_is_another() -> None:
 
 def test_every_fault_happens_and_a_deal_comes_before_its_order() -> None:
     kinds: Counter[str] = Counter()
-    for seed in range(12):
+    for seed in range(20):
         trading, client, records = traded(seed, ALL)
         kinds.update(type(record).__name__ for record in records)
         kinds.update(emitted.fate for emitted in client.emitted)
@@ -216,8 +226,9 @@ def test_every_fault_happens_and_a_deal_comes_before_its_order() -> None:
             if isinstance(record, OrderReport):
                 seen.add(record.ids.id)
             kinds["deal first"] += isinstance(record, Deal) and record.trade_id not in seen
-    wanted = {"Gap", "LateEvent", "Quarantined", "Deal", "OrderReport", "lost", "malformed", "repeated", "foreign"}
-    assert all(kinds[name] > 0 for name in wanted | {"deal first"}), kinds
+    wanted = {"Gap", "LateEvent", "Restarted", "Quarantined", "Deal", "OrderReport", "deal first"}
+    wanted |= {"lost", "malformed", "repeated", "foreign"}
+    assert all(kinds[name] > 0 for name in wanted), kinds
 
 
 # One order

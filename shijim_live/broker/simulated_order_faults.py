@@ -31,6 +31,7 @@ class OrderFaults:
     deal_first: int = 0  # order events that the deals overtake
     malformed: int = 0
     foreign: int = 0  # another program's order event on the same account, and in the same stream
+    restarts: int = 0  # streams that count anew from here
     unknown: int = 0  # of new orders: no acknowledgement; half of them are in the market
 
 

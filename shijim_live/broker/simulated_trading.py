@@ -77,6 +77,7 @@ class SimulatedOrders:
         self._by_number: dict[int, SimulatedOrder] = {}
         self._answers: dict[str, Callable[[Any], None]] = {}  # order id → who waits for its first answer
         self._numbers: defaultdict[str, int] = defaultdict(int)  # stream → the last number
+        self._resets: defaultdict[str, int] = defaultdict(int)  # stream → how often it has begun anew
         self._due: list[tuple[int, int, State, object]] = []
         self._turn = count()
         self._accounts = [self.classes.account(kind, BROKER_IDS[kind], ACCOUNT_IDS[kind]) for kind in ("S", "F")]
@@ -353,8 +354,11 @@ class SimulatedOrders:
 
     def _next_id(self, kind: str, of: str) -> str:
         stream = f"{ACCOUNT_IDS[kind]}-{of}"
+        if self._hit(self._faults.restarts):
+            self._resets[stream] += 1
+            self._numbers[stream] = 0
         self._numbers[stream] += 1
-        return f"v1:FO:{stream}:1:{self._numbers[stream]}"
+        return f"v1:FO:{stream}:{self._resets[stream] + 1}:{self._numbers[stream]}"
 
     def _emit(self, state: State, event: Event, received_ns: int, *, ours: bool = True) -> None:
         """Puts an event on its way, or what the schedule makes of it."""
