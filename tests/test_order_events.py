@@ -17,6 +17,9 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_illegal_quotes import plain as plain_wire
+from wire import pack
+from wire_quotes import READ
 
 from shijim_live.broker.event_sequence import PATIENCE_NS, EventSequence, Gap, LateEvent, Place, Restarted, event_id
 from shijim_live.broker.history import Row
@@ -37,6 +40,7 @@ from shijim_live.broker.shioaji import quote_classes
 from shijim_live.broker.simulated_order_faults import BROKEN_WAYS, broken
 from shijim_live.broker.simulated_reports import Event, SimulatedOrder, deal_event, order_event
 from shijim_live.calendar import SECOND_NS, Market, session_bounds
+from shijim_live.events import BrokerClass
 
 DAY = date(2026, 11, 20)
 NOW_NS = session_bounds(DAY, Market.STOCK)[0].open_ns + 3_600 * SECOND_NS + 123_456_000
@@ -286,6 +290,14 @@ def test_whatever_comes_is_never_raised_into_the_sdks_thread(state: object, even
     inbox.received(state, event)
     (found,) = inbox.drain()
     assert isinstance(found, Quarantined)
+
+
+def test_a_panic_of_the_sdk_itself_is_kept_too() -> None:
+    wire = plain_wire(BrokerClass.TICK_FOP_V1)
+    wire[4] = 7  # a number where a price's text belongs
+    (kept, whole), _ = taken_with(READ[BrokerClass.TICK_FOP_V1](pack(wire)), deal())
+    assert isinstance(kept, Quarantined) and kept.reason.startswith("PanicException")
+    assert isinstance(whole, Deal)
 
 
 def test_a_broken_event_that_comes_again_whole_is_read() -> None:

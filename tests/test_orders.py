@@ -131,10 +131,14 @@ def test_a_futures_order_that_must_not_be_sent_says_why(changes: dict[str, Any],
     assert said in "; ".join(refusals(replace(FUTURE, **changes)))
 
 
-def test_an_option_may_be_sent_with_the_contracts_own_ticks() -> None:
-    option = replace(FUTURE, code="TXO27000L6", price_e6=100_500_000)
-    assert refusals(option, ((0, 100_000), (10_000_000, 500_000))) == []
-    assert "steps of 1" in refusals(option, ((0, 100_000), (50_000_000, 1_000_000)))[0]
+def test_an_option_may_be_sent_with_the_contracts_own_ticks(tmp_path: Path) -> None:
+    ticks = ((0, 100_000), (10_000_000, 500_000))
+    option = replace(FUTURE, code="TXO27000L6", price_e6=100_500_000, tick_bands=ticks)
+    assert refusals(option) == []
+    assert "steps of 1" in refusals(replace(option, tick_bands=((0, 100_000), (50_000_000, 1_000_000))))[0]
+    assert "have none there" in refusals(replace(option, tick_bands=((200_000_000, 1_000_000),)))[0]
+    orders, client = trading(tmp_path)
+    assert isinstance(orders.place(option), Accepted) and client.asked[0][1]["contract"].code == "TXO27000L6"
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,7 @@ class StockRequest:
     day_trade: bool = False  # may be sold before it is bought, and is closed the same day
     custom_field: str = ""  # comes back in every event of the order
     account_id: str = ""  # needed where the person has several stock accounts
+    tick_bands: TickBands = ()  # the contract's own, needed of a code whose ticks we do not know (a warrant)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +141,7 @@ class FuturesRequest:
     open_close: OpenClose = OpenClose.AUTO
     custom_field: str = ""  # the order has it; no event of a future says it again
     account_id: str = ""
+    tick_bands: TickBands = ()  # the contract's own, needed of a code whose ticks we do not know (an option)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,14 +171,14 @@ class ComboRequest:
 Request: TypeAlias = StockRequest | FuturesRequest | ComboRequest
 
 
-def refusals(request: Request, tick_bands: TickBands | None = None) -> list[str]:
-    """Why the request must not be sent, a line each; empty when it may. `tick_bands` for a code we do not know."""
+def refusals(request: Request) -> list[str]:
+    """Why the request must not be sent, a line each; empty when it may."""
     if isinstance(request, ComboRequest):
         found = _combo_refusals(request)
     elif isinstance(request, StockRequest):
-        found = _stock_refusals(request, tick_bands)
+        found = _stock_refusals(request)
     else:
-        found = _futures_refusals(request, tick_bands)
+        found = _futures_refusals(request)
     memo = request.custom_field
     if len(memo) > CUSTOM_FIELD_CHARACTERS_MAX or not memo.isascii():
         found.append(f"custom_field {memo!r}: at most {CUSTOM_FIELD_CHARACTERS_MAX} ASCII characters")
@@ -186,7 +188,7 @@ def refusals(request: Request, tick_bands: TickBands | None = None) -> list[str]
     return found
 
 
-def _stock_refusals(order: StockRequest, tick_bands: TickBands | None) -> list[str]:
+def _stock_refusals(order: StockRequest) -> list[str]:
     odd = order.lot in ODD_LOTS
     most, unit = (ODD_LOT_SHARES_MAX, "shares") if odd else (STOCK_LOTS_MAX, "lots")
     found = quantity_refusals(order.quantity, most, unit)
@@ -200,16 +202,16 @@ def _stock_refusals(order: StockRequest, tick_bands: TickBands | None) -> list[s
         found.append(f"{order.condition}: borrowed shares are sold, not bought")
     if order.day_trade and (order.lot is not Lot.COMMON or order.condition is not Condition.CASH):
         found.append("day_trade: of round lots for cash only")
-    bands = BLOCK_TICKS if order.lot is Lot.BLOCK else tick_bands
+    bands = BLOCK_TICKS if order.lot is Lot.BLOCK else order.tick_bands
     return found + code_refusals(order.code, Market.STOCK, bands) + tick_refusals(order.code, order.price_e6, bands)
 
 
-def _futures_refusals(order: FuturesRequest, tick_bands: TickBands | None) -> list[str]:
+def _futures_refusals(order: FuturesRequest) -> list[str]:
     market = order.price_kind is not PriceKind.LIMIT
     found = quantity_refusals(order.quantity, MARKET_CONTRACTS_MAX if market else CONTRACTS_MAX, "contracts")
     found += _market_rod(order.price_kind, order.time_in_force)
-    found += code_refusals(order.code, Market.FUTURES, tick_bands)
-    return found + tick_refusals(order.code, order.price_e6, tick_bands)
+    found += code_refusals(order.code, Market.FUTURES, order.tick_bands)
+    return found + tick_refusals(order.code, order.price_e6, order.tick_bands)
 
 
 def _combo_refusals(order: ComboRequest) -> list[str]:
@@ -236,12 +238,12 @@ def quantity_refusals(quantity: int, most: int, unit: str) -> list[str]:
     return []
 
 
-def code_refusals(code: str, market: Market, tick_bands: TickBands | None) -> list[str]:
+def code_refusals(code: str, market: Market, tick_bands: TickBands) -> list[str]:
     """A continuous code is none: what is held and reported is the dated contract."""
     try:
         known = instrument(code)
     except UnknownInstrument as error:
-        return [] if tick_bands is not None else [f"no tick rule known: give the contract's ({error})"]
+        return [] if tick_bands else [f"no tick rule known: give the contract's ({error})"]
     if known.market is not market:
         return [f"{code}: no {market} instrument"]
     if market is Market.FUTURES and root_of(code) is None:
@@ -249,18 +251,20 @@ def code_refusals(code: str, market: Market, tick_bands: TickBands | None) -> li
     return []
 
 
-def tick_refusals(code: str, price_e6: int, tick_bands: TickBands | None) -> list[str]:
+def tick_refusals(code: str, price_e6: int, tick_bands: TickBands = ()) -> list[str]:
     """A price that the exchange has no place for."""
     if price_e6 == NO_PRICE_E6:
         return []
     if type(price_e6) is not int or price_e6 <= 0:
         return [f"price {_shown(price_e6)}: a price is positive"]
-    if tick_bands is None:
+    if not tick_bands:
         try:
             tick_bands = instrument(code).tick_bands
         except UnknownInstrument:
             return []  # said of the code already
-    tick_e6 = next(tick for start, tick in reversed(tick_bands) if start <= price_e6)
+    tick_e6 = next((tick for start, tick in reversed(tick_bands) if start <= price_e6), 0)
+    if tick_e6 <= 0:
+        return [f"price {_shown(price_e6)}: the ticks given for {code} have none there"]
     if price_e6 % tick_e6:
         return [f"price {_shown(price_e6)}: {code} has steps of {_shown(tick_e6)} there"]
     return []
@@ -322,7 +326,7 @@ class StandingDeal:
     seq: str
     price_e6: int
     quantity: int
-    exchange_ns: int
+    exchange_ns: int  # as the broker says it; of futures at night not confirmed (see `order_events.event_time`)
 
 
 @dataclass(frozen=True, slots=True)

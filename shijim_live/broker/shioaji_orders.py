@@ -192,7 +192,7 @@ class ShioajiTrading:
             return Refused("an intraday odd lot cannot change its price: cancel it, and place another", sent=False)
         if standing.price_e6 == NO_PRICE_E6:
             return Refused("a market order has no price to change", sent=False)
-        if problems := tick_refusals(standing.code, price_e6, None):
+        if problems := tick_refusals(standing.code, price_e6):
             return Refused("; ".join(problems), sent=False)
         if too_many := self._too_many():
             return too_many
