@@ -39,14 +39,14 @@ from shijim_live.broker.simulated import TAIWAN, SimulatedExchange
 from shijim_live.broker.simulated_ledger import Fill, Ledger
 from shijim_live.broker.simulated_order_faults import Fate, OrderFaults
 from shijim_live.broker.simulated_trading import SimulatedOrders, simulated_trading
-from shijim_live.broker.trading import AccountKind, HealthState
+from shijim_live.broker.trading import ANSWER_NS_MAX, AccountKind, HealthState
 from shijim_live.calendar import MINUTE_NS, SECOND_NS
 from shijim_live.instruments import instrument, tick_size_e6
 
 DAY = date(2026, 11, 20)
 REFERENCES = {"TXFL6": 27_300_000_000, "2330": 1_450_000_000, "0050": 62_000_000}
 ALL = OrderFaults(repeated=150, lost=80, late=150, late_ns_max=8 * SECOND_NS, deal_first=300, malformed=60,
-                  foreign=200, unknown=150, restarts=30)  # fmt: skip
+                  foreign=200, unknown=150, restarts=30, pending=300)  # fmt: skip
 
 
 @cache
@@ -276,7 +276,44 @@ def test_an_unknown_outcome_is_found_among_the_standing_orders_or_is_not_there(s
     told = [record.custom_field for record in trading.events.drain() if isinstance(record, OrderReport)]
     assert told == [order.custom_field for order in found]
     if found:
+        client.faults = OrderFaults()
         assert isinstance(trading.cancel(found[0].ids.id), Accepted)
+
+
+def test_an_answer_can_come_before_the_exchange_has_spoken_and_then_its_word_is_an_event() -> None:
+    trading, client = begun(0, OrderFaults(pending=1_000))
+    far = StockRequest(code="2330", side=Side.BUY, quantity=1, price_e6=1_700_000_000)
+    answer = trading.place(far)
+    assert isinstance(answer, Accepted) and answer.status is OrderStatus.PENDING_SUBMIT
+    client.advance(client.now_ns + SECOND_NS)
+    (report,) = trading.events.drain()
+    assert isinstance(report, OrderReport) and report.ids == answer.ids
+    assert not report.done and report.op_msg == "out_of_limits"
+    assert trading.orders()[0].status is OrderStatus.FAILED
+
+
+def test_an_order_not_waited_for_and_never_acknowledged_is_never_answered() -> None:
+    trading, client = begun(1, OrderFaults(unknown=1_000))
+    came: list[Any] = []
+    for n in range(12):
+        asked = StockRequest(code="2330", side=Side.BUY, quantity=1, price_e6=1_400_000_000, custom_field=f"n{n}")
+        assert trading.place_soon(asked, came.append) is None
+        client.advance(client.now_ns + SECOND_NS)
+    client.advance(client.now_ns + ANSWER_NS_MAX)
+    assert came == [] and 0 < len(trading.orders()) < 12
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_cancel_of_unknown_outcome_is_seen_in_the_standing_order(seed: int) -> None:
+    trading, client = begun(seed)
+    answer = trading.place(StockRequest(code="2330", side=Side.BUY, quantity=3, price_e6=1_400_000_000))
+    assert isinstance(answer, Accepted)
+    client.faults = OrderFaults(unknown=1_000)
+    assert isinstance(trading.cancel(answer.ids.id), OutcomeUnknown)
+    client.advance(client.now_ns + SECOND_NS)
+    reports = [one for one in trading.events.drain() if isinstance(one, OrderReport) and one.operation == "Cancel"]
+    (standing,) = trading.orders()
+    assert standing.working == (not reports)
 
 
 def test_unknown_outcomes_go_either_way() -> None:

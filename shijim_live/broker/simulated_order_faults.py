@@ -19,7 +19,7 @@ class SimulatedPanic(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class OrderFaults:
-    """What goes wrong, per mille of events (or of new orders); nothing by default.
+    """What goes wrong, per mille of events (the last two: of requests); nothing by default.
 
     The first event of a stream always comes as it is: nobody could tell that it was missed.
     """
@@ -32,7 +32,8 @@ class OrderFaults:
     malformed: int = 0
     foreign: int = 0  # another program's order event on the same account, and in the same stream
     restarts: int = 0  # streams that count anew from here
-    unknown: int = 0  # of new orders: no acknowledgement; half of them are in the market
+    pending: int = 0  # new orders answered before the exchange has spoken, `PendingSubmit`: no fault, but common
+    unknown: int = 0  # no acknowledgement; half of them are done all the same
 
 
 class Fate(StrEnum):

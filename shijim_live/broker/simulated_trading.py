@@ -12,6 +12,7 @@ import heapq
 import random
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -47,6 +48,8 @@ from shijim_live.instruments import instrument
 STEP_NS: Final = 2_000_000  # time moves in steps of it while a call waits
 PER_MILLE: Final = 1_000
 DEAL_FIRST_NS: Final = 400_000_000  # an order event that a deal overtakes comes so much later
+HALF: Final = 0.5
+NO_ACKNOWLEDGEMENT: Final = "OrderOutcomeUnknown: no acknowledgement from the order gateway"
 LOTS: Final = {Lot.COMMON: "board", Lot.INTRADAY_ODD: "odd"}
 NO_COMBOS: Final = "Combo orders are not available in paper/simulation mode"
 
@@ -69,7 +72,7 @@ class SimulatedOrders:
         self.reports: list[SimulatedReport] = []  # all that the matching said
         self.classes: OrderClasses = order_classes()
         self.accounts = SimulatedAccounts(exchange)
-        self._faults = faults or OrderFaults()
+        self.faults = faults or OrderFaults()
         self._random = random.Random(f"orders {exchange.seed} {seed}")
         self._matching = exchange.matching(order_latency_median_ns)
         self._callback: Callable[[Any, Any], None] | None = None
@@ -107,15 +110,18 @@ class SimulatedOrders:
         if made.lot and made.lot not in LOTS:
             become(made.trade.status, status=OrderStatus.FAILED.value, status_code="88", msg=f"no {made.lot} here")
             return made.trade
-        unknown = self._hit(self._faults.unknown)
-        if not (unknown and self._random.random() < 0.5):
+        unknown = self._hit(self.faults.unknown)
+        if not (unknown and self._random.random() < HALF):
             self._send(made)
-        if unknown:
-            raise self.classes.outcome_unknown("OrderOutcomeUnknown: no acknowledgement from the order gateway")
         if timeout == 0:
-            if cb is not None:
+            if cb is not None and not unknown:  # nobody ever hears of one that is not acknowledged
                 self._answers[made.id] = cb
             return trade_of(made, contract, ids=False)
+        if unknown:
+            raise self.classes.outcome_unknown(NO_ACKNOWLEDGEMENT)
+        if self._hit(self.faults.pending):
+            self.advance(self.now_ns + STEP_NS)
+            return made.trade
         return self._waited(made, timeout)
 
     def update_order(
@@ -124,20 +130,18 @@ class SimulatedOrders:
         """`qty` is what goes, as at the broker."""
         made = self._known(trade)
         if price is not None:
-            made.asked.append("UpdatePrice")
-            self._matching.update(made.number, self.now_ns, price_e6=exact_e6(price))
-        elif qty is not None:
-            made.asked.append("UpdateQty")
-            self._matching.update(made.number, self.now_ns, quantity=max(0, made.quantity - made.cancelled - qty))
-        else:
+            price_e6 = exact_e6(price)
+            change = partial(self._matching.update, made.number, self.now_ns, price_e6=price_e6)
+            return self._changed(made, "UpdatePrice", change, timeout)
+        if qty is None:
             raise self.classes.bad_value("Must specify either price or qty to update")
-        return self._waited(made, timeout)
+        quantity = max(0, made.quantity - made.cancelled - qty)
+        change = partial(self._matching.update, made.number, self.now_ns, quantity=quantity)
+        return self._changed(made, "UpdateQty", change, timeout)
 
     def cancel_order(self, trade: Any, timeout: int | None = 30_000, cb: Any = None) -> Any:
         made = self._known(trade)
-        made.asked.append("Cancel")
-        self._matching.cancel(made.number, self.now_ns)
-        return self._waited(made, timeout)
+        return self._changed(made, "Cancel", partial(self._matching.cancel, made.number, self.now_ns), timeout)
 
     def update_status(
         self, account: Any = None, *, trade: Any = None, timeout: int | None = 30_000, cb: Any = None
@@ -259,6 +263,15 @@ class SimulatedOrders:
             raise self.classes.bad_request(f"StatusCode: 400, Detail: Trade {trade.order.id} not found in cache")
         return made
 
+    def _changed(self, made: SimulatedOrder, operation: str, change: Callable[[], None], timeout_ms: int | None) -> Any:
+        unknown = self._hit(self.faults.unknown)
+        if not (unknown and self._random.random() < HALF):
+            made.asked.append(operation)
+            change()
+        if unknown:
+            raise self.classes.outcome_unknown(NO_ACKNOWLEDGEMENT)
+        return self._waited(made, timeout_ms)
+
     def _waited(self, made: SimulatedOrder, timeout_ms: int | None) -> Any:
         """Lets time run until the last request about an order is answered."""
         wanted = len(made.asked)
@@ -354,7 +367,7 @@ class SimulatedOrders:
 
     def _next_id(self, kind: str, of: str) -> str:
         stream = f"{ACCOUNT_IDS[kind]}-{of}"
-        if self._hit(self._faults.restarts):
+        if self._hit(self.faults.restarts):
             self._resets[stream] += 1
             self._numbers[stream] = 0
         self._numbers[stream] += 1
@@ -362,7 +375,7 @@ class SimulatedOrders:
 
     def _emit(self, state: State, event: Event, received_ns: int, *, ours: bool = True) -> None:
         """Puts an event on its way, or what the schedule makes of it."""
-        faults, due_ns = self._faults, received_ns
+        faults, due_ns = self.faults, received_ns
         named = event_id(event.event_id)
         first = named is None or named.number == 1
         fate = Fate.DELIVERED
