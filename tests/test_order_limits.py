@@ -200,6 +200,19 @@ def test_a_damaged_count_holds_new_orders_back_for_a_window_and_no_cancel(tmp_pa
     assert orders.try_place() == 0
 
 
+def test_where_nothing_can_be_counted_nothing_new_is_placed_and_cancels_pass(tmp_path: Path) -> None:
+    (tmp_path / "no-folder").write_text("")
+    clock = Clock()
+    orders = OrderBudget(tmp_path / "no-folder" / "orders.json", now_ns=clock.now, sleep=clock.sleep)
+    assert orders.try_place() > 0 and "orders cannot be counted" in orders.problem
+    orders.reduce()
+    assert clock.slept_ns == 0
+    orders.query()
+    assert clock.slept_ns == QUERY_WINDOW_NS // QUERIES_MAX
+    (tmp_path / "no-folder").unlink()
+    assert orders.try_place() == 0 and orders.problem == ""
+
+
 # Accounts
 
 STUB = Path((find_spec("shioaji") or sys.modules["shioaji"].__spec__).submodule_search_locations[0]) / "_core.pyi"  # type: ignore[union-attr, index]

@@ -44,7 +44,7 @@ from shijim_live.broker.shioaji import order_classes
 from shijim_live.broker.shioaji_orders import ShioajiTrading
 from shijim_live.broker.simulated_reports import SimulatedOrder, become, trade_of
 from shijim_live.broker.surface import golden
-from shijim_live.broker.trading import AccountKind, HealthState, TradingGateway
+from shijim_live.broker.trading import AccountKind, AccountUnavailable, HealthState, TradingGateway
 from shijim_live.calendar import SECOND_NS
 
 ROOT = Path(__file__).parents[1]
@@ -469,6 +469,26 @@ def test_a_cancel_that_needs_an_update_status_first_is_tried_once_more(tmp_path:
     assert [name for name, _ in client.asked][1:] == ["cancel_order", "update_status", "cancel_order"]
     client.errors = [stale, Panic("no")]
     assert isinstance(orders.cancel("a1"), OutcomeUnknown)
+
+
+def test_an_order_that_cannot_be_read_can_still_be_cancelled(tmp_path: Path) -> None:
+    orders, client = trading(tmp_path)
+    orders.place(STOCK)
+    become(client.standing[0].status, status="Strange")
+    assert isinstance(orders.reduce("a1", 1), Refused)
+    orders.cancel("a1")
+    assert client.asked[-1][0] == "cancel_order"
+
+
+def test_a_list_that_lacks_an_order_is_no_list_and_the_others_can_be_cancelled(tmp_path: Path) -> None:
+    orders, client = trading(tmp_path)
+    order, contract = sdk_order(STOCK, order_classes(), account()), client.get("2330")
+    made = [replace(made_of(order, contract, "S"), id=id_) for id_ in ("a1", "b2")]
+    client.standing = [trade_of(one, contract) for one in made]
+    become(client.standing[0].status, status="Strange")
+    with pytest.raises(AccountUnavailable, match="gave no answer"):
+        orders.orders()
+    assert isinstance(orders.cancel("b2"), Accepted)
 
 
 def test_combos_are_placed_listed_and_cancelled_and_the_test_service_has_none(tmp_path: Path) -> None:

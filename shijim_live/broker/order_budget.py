@@ -49,6 +49,7 @@ class OrderBudget:
         self.path = path
         self._now_ns = now_ns
         self._sleep = sleep
+        self.problem = ""  # why nothing can be counted; then no order is new, and every cancel passes
 
     def try_place(self) -> int:
         """Charges a new order or a new price, and returns 0; or says in how many ns there is room. Never waits.
@@ -68,24 +69,31 @@ class OrderBudget:
             self._sleep((wait_ns + SECOND_NS // 1_000) / SECOND_NS)
 
     def _try_operation(self, most: int) -> int:
-        with self._account() as asked:
-            now_ns = self._now_ns()
-            recent = _recent(asked.operations_ns, now_ns, OPERATION_WINDOW_NS)
-            if len(recent) >= most:
-                asked.operations_ns = recent
-                return recent[-most] + OPERATION_WINDOW_NS - now_ns
-            asked.operations_ns = [*recent, now_ns]
-            return 0
+        try:
+            with self._account() as asked:
+                asked.operations_ns, wait_ns = self._one_more(asked.operations_ns, most, OPERATION_WINDOW_NS)
+        except OSError as error:
+            self.problem = f"orders cannot be counted: {error}. Make room, or repair {self.path}"
+            return 0 if most == OPERATIONS_MAX else OPERATION_WINDOW_NS
+        self.problem = ""
+        return wait_ns
 
     def _try_query(self) -> int:
-        with self._account() as asked:
-            now_ns = self._now_ns()
-            recent = _recent(asked.queries_ns, now_ns, QUERY_WINDOW_NS)
-            if len(recent) >= QUERIES_MAX:
-                asked.queries_ns = recent
-                return recent[-QUERIES_MAX] + QUERY_WINDOW_NS - now_ns
-            asked.queries_ns = [*recent, now_ns]
+        try:
+            with self._account() as asked:
+                asked.queries_ns, wait_ns = self._one_more(asked.queries_ns, QUERIES_MAX, QUERY_WINDOW_NS)
+        except OSError:
+            self._sleep(QUERY_WINDOW_NS // QUERIES_MAX / SECOND_NS)  # alone, no faster than the broker takes
             return 0
+        return wait_ns
+
+    def _one_more(self, asked_ns: list[int], most: int, window_ns: int) -> tuple[list[int], int]:
+        """The times that count with now among them, and 0; or without it, and how long to wait."""
+        now_ns = self._now_ns()
+        recent = _recent(asked_ns, now_ns, window_ns)
+        if len(recent) >= most:
+            return recent, recent[-most] + window_ns - now_ns
+        return [*recent, now_ns], 0
 
     def _account(self) -> AbstractContextManager[_Asked]:
         # The windows are shorter than any restart after a power cut, and an order does not wait for a disk.

@@ -159,7 +159,7 @@ class ShioajiTrading:
 
     def _too_many(self) -> Refused | None:
         wait_ns = self._budget.try_place()
-        text = f"too many orders: the next one in {wait_ns // 1_000_000} ms"
+        text = self._budget.problem or f"too many orders: the next one in {wait_ns // 1_000_000} ms"
         return Refused(text, sent=False) if wait_ns else None
 
     def _contract(self, code: str) -> Any:
@@ -211,10 +211,9 @@ class ShioajiTrading:
         return self._changed(order_id, lambda of: self._client.update_order(of, qty=by, timeout=ANSWER_MS_MAX))
 
     def cancel(self, order_id: str) -> Answer:
-        """Takes back what is left; never held back by the budget of new orders."""
-        standing = self._standing(order_id)
-        if isinstance(standing, Refused):
-            return standing
+        """Takes back what is left; held back by nothing that can be done without."""
+        if unknown := self._unknown(order_id):
+            return unknown
         self._budget.reduce()
         return self._changed(order_id, lambda of: self._client.cancel_order(of, timeout=ANSWER_MS_MAX))
 
@@ -231,16 +230,24 @@ class ShioajiTrading:
         combo = self._combos[order_id]
         return self._asked(lambda: self._client.cancel_comboorder(combo, timeout=ANSWER_MS_MAX), self._combos)
 
-    def _standing(self, order_id: str) -> StandingOrder | Refused:
-        """How an order stands as far as the SDK knows; asks for all orders once where it is not known here."""
-        try:
-            if order_id not in self._trades:
+    def _unknown(self, order_id: str) -> Refused | None:
+        """Asks for all orders once where there is no handle of this one; one that cannot be read is no reason."""
+        text = "the broker knows no such order"
+        if order_id not in self._trades:
+            try:
                 self.orders()
-            if order_id not in self._trades:
-                return Refused(f"{order_id}: the broker knows no such order", sent=False)
+            except AccountUnavailable as error:
+                text = f"not known here, and {error}"
+        return None if order_id in self._trades else Refused(f"{order_id}: {text}", sent=False)
+
+    def _standing(self, order_id: str) -> StandingOrder | Refused:
+        """How an order stands as far as the SDK knows."""
+        if unknown := self._unknown(order_id):
+            return unknown
+        try:
             return self._explained(lambda: standing_of(self._trades[order_id]))
         except AccountUnavailable as error:
-            return Refused(f"{order_id}: not known here, and {error}", sent=False)
+            return Refused(f"{order_id}: {error}", sent=False)
 
     def _changed(self, order_id: str, ask: Callable[[Any], Any]) -> Answer:
         """Asks; once more behind an `update_status` where the broker wants one first, as 1.7.5 does of futures."""
@@ -248,7 +255,10 @@ class ShioajiTrading:
         if not isinstance(answer, Refused) or STALE not in answer.text:
             return answer
         refreshed = self._asked(lambda: self._refreshed(order_id), self._trades)
-        return self._asked(lambda: ask(self._trades[order_id]), self._trades) if not _no(refreshed) else refreshed
+        if not isinstance(refreshed, Accepted):
+            return refreshed
+        self._budget.reduce()
+        return self._asked(lambda: ask(self._trades[order_id]), self._trades)
 
     def _refreshed(self, order_id: str) -> Any:
         self._budget.query()
@@ -316,13 +326,20 @@ class ShioajiTrading:
                 self.events.received(state, event)
 
     def _listed(self, ask: Callable[[], Sequence[Any]], handles: dict[str, Any]) -> list[StandingOrder]:
-        def listed() -> list[StandingOrder]:
-            trades = list(ask())
-            standing = [standing_of(trade) for trade in trades]
-            handles.update({known.ids.id: trade for known, trade in zip(standing, trades, strict=True) if known.ids.id})
-            return standing
-
-        return self._explained(listed)
+        """AccountUnavailable where one cannot be read: a list that lacks one is none. The others can be cancelled."""
+        listed, unread = [], None
+        for trade in self._explained(lambda: list(ask())):
+            try:
+                standing = self._explained(partial(standing_of, trade))
+            except AccountUnavailable as error:
+                unread = error
+                continue
+            listed.append(standing)
+            if standing.ids.id:
+                handles[standing.ids.id] = trade
+        if unread is not None:
+            raise unread
+        return listed
 
     def health(self, account: TradingAccount) -> Health:
         """Asks the SDK's memory, nobody else."""
@@ -374,8 +391,4 @@ class ShioajiTrading:
             raise
         except BaseException as error:  # noqa: BLE001 - the SDK's panics are no Exception
             said = one_line(error, self._secrets)
-        raise AccountUnavailable(f"the broker did not answer: {said}")
-
-
-def _no(answer: Answer) -> bool:
-    return not isinstance(answer, Accepted)
+        raise AccountUnavailable(f"the broker gave no answer: {said}")
