@@ -268,7 +268,7 @@ def test_balances_settlements_and_profits_are_read_and_a_bank_that_says_no_is_no
 
 
 def test_an_account_is_read_without_its_person() -> None:
-    found = account_of(order_classes().account("F", "F002000", "1234567"))
+    found = account_of(order_classes().account("F", "A123456789", "F002000", "1234567"))
     assert (found.kind, found.broker_id, found.account_id, found.signed) == (
         AccountKind.FUTURES,
         "F002000",

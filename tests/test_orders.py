@@ -61,7 +61,7 @@ def sdk() -> Any:
 
 
 def account(kind: str = "S") -> Any:
-    return order_classes().account(kind, "9A95", "0000001")
+    return order_classes().account(kind, "A123456789", "9A95", "0000001")
 
 
 # What must not be sent

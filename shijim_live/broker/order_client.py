@@ -61,7 +61,7 @@ class OrderClasses:
     combo_contract: Callable[..., Any]
     combo_leg: Callable[[Any, str], Any]  # of a contract and a side
     # What the simulated client answers with.
-    account: Callable[[str, str, str], Any]  # kind, broker id, account id
+    account: Callable[[str, str, str, str], Any]  # kind, person, broker id, account id
     contract: Callable[[str, str, str], Any]  # security type, exchange, code
     outcome_unknown: type[Exception]
     timed_out: type[Exception]

@@ -83,9 +83,9 @@ def order_classes(state_dir: Path | None = None) -> OrderClasses:
     quote_classes(state_dir)
     import shioaji as sdk
 
-    def account(kind: str, broker_id: str, account_id: str) -> sdk.Account:
+    def account(kind: str, person_id: str, broker_id: str, account_id: str) -> sdk.Account:
         of_kind = sdk.AccountType.Stock if kind == "S" else sdk.AccountType.Future
-        return sdk.Account(of_kind, "A123456789", broker_id, account_id, signed=True, username="")
+        return sdk.Account(of_kind, person_id, broker_id, account_id, signed=True, username="")
 
     return OrderClasses(
         stock_order=sdk.StockOrder,

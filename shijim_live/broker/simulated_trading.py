@@ -34,6 +34,7 @@ from shijim_live.broker.simulated_order_faults import BROKEN_WAYS, Emitted, Fate
 from shijim_live.broker.simulated_reports import (
     ACCOUNT_IDS,
     BROKER_IDS,
+    PERSON,
     Event,
     SimulatedOrder,
     become,
@@ -83,7 +84,8 @@ class SimulatedOrders:
         self._resets: defaultdict[str, int] = defaultdict(int)  # stream → how often it has begun anew
         self._due: list[tuple[int, int, State, object]] = []
         self._turn = count()
-        self._accounts = [self.classes.account(kind, BROKER_IDS[kind], ACCOUNT_IDS[kind]) for kind in ("S", "F")]
+        made = self.classes.account
+        self._accounts = [made(kind, PERSON, BROKER_IDS[kind], ACCOUNT_IDS[kind]) for kind in ("S", "F")]
 
     # What the SDK's client has
 
