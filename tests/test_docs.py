@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import os
 import re
 import shlex
 import subprocess
@@ -28,7 +29,7 @@ from shijim_pipelines.proof.gap_report import Gap, GapReport, Stream
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-NAMES = ("architecture", "broker-session", "data-model", "log-format", "troubleshooting")
+NAMES = ("architecture", "broker-session", "data-model", "log-format", "orders", "troubleshooting")
 LINES_MAX = {"log-format": 200}  # of the others 150; this one must do without any other page
 PACKAGES = ("shijim_live", "shijim_pipelines", "rust_indicators")
 PARSERS = {"shijim-live": shijim_live.cli.parser, "shijim": shijim_pipelines.cli.parser}
@@ -118,6 +119,22 @@ def test_options_named_by_themselves_exist(name: str) -> None:
     known = "".join((ROOT / source).read_text() for source in sources)
     options = [option for span in spans for option in re.findall(r"--[a-z-]+", span)]
     assert [option for option in options if f'"{option}"' not in known] == []
+
+
+PROGRAMS = [
+    (path.stem, block)
+    for path in sorted(DOCS.glob("*.md"))
+    for block in re.findall(r"^```python\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+    if path.stem != "indicators"  # run by test_signal_names.py, which knows what it prints
+]
+
+
+@pytest.mark.parametrize(("name", "program"), PROGRAMS, ids=[name for name, _ in PROGRAMS])
+def test_a_program_of_a_page_runs_as_it_stands(name: str, program: str, tmp_path: Path) -> None:
+    environment = dict(os.environ) | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0 and ran.stdout, ran.stderr
 
 
 # Quoted messages

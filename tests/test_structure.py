@@ -188,6 +188,15 @@ def test_the_broker_is_dialled_in_one_place() -> None:
     assert asked == {"shijim_live/broker/login.py", "shijim_live/cli_live.py"}
 
 
+def test_nothing_can_place_an_order_of_real_money_yet() -> None:
+    made = {name for name in PROGRAM if "OrdersToken(" in (ROOT / name).read_text()}
+    assert made == {"shijim_live/broker/login.py"}
+    asked = {name for name in PROGRAM if "allow_orders(" in (ROOT / name).read_text()}
+    assert asked == {"shijim_live/broker/login.py"}
+    connected = {name for name in PROGRAM if called(name, "set_order_callback")}
+    assert connected == {"shijim_live/broker/shioaji.py", "shijim_live/broker/simulated_trading.py"}
+
+
 def test_python_is_met_in_one_folder_of_the_crate() -> None:
     users = [name for name in sources("rust_indicators/src/", suffix=".rs") if "pyo3" in (ROOT / name).read_text()]
     assert users

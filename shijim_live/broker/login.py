@@ -66,6 +66,30 @@ def allow_login(settings: Settings) -> LoginToken:
     return LoginToken(_LEAVE)
 
 
+class OrdersForbidden(GatewayError):
+    """This process may not place orders of real money."""
+
+
+class OrdersToken:
+    """Leave to place orders of real money, beside the leave to log in; only `allow_orders` makes one."""
+
+    __slots__ = ()
+
+    def __init__(self, leave: object) -> None:
+        if leave is not _LEAVE:
+            raise OrdersForbidden("an OrdersToken is made by allow_orders, for a trader that was told to be live alone")
+
+
+def allow_orders(settings: Settings) -> OrdersToken:
+    """Leave to place orders in a production account. OrdersForbidden says what is missing; LoginForbidden in a test."""
+    if settings.simulation:
+        raise OrdersForbidden("SHIOAJI_SIMULATION is on: the broker's test service needs no leave, and moves no money")
+    if settings.ca_path is None or not settings.ca_path.is_file():
+        raise OrdersForbidden(f"real orders are signed: set SHIOAJI_CA_PATH to the certificate ({settings.ca_path})")
+    refuse_in_tests()
+    return OrdersToken(_LEAVE)
+
+
 def refuse_in_tests(environ: Mapping[str, str] | None = None) -> None:
     """LoginForbidden where a test, a build or a demo runs; the gateway asks again right before each login."""
     found = environ if environ is not None else os.environ

@@ -14,9 +14,32 @@ from shijim_live.record.wal import sync_name
 T = TypeVar("T")
 
 
+def replace_durably(path: Path, content: bytes) -> None:
+    """On the disk when it returns: outlives a power cut."""
+    draft = path.with_name(f"{path.name}.draft")
+    with draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    sync_name(path)
+
+
+def replace_at_once(path: Path, content: bytes) -> None:
+    """Outlives every process, and no power cut; a hundred times faster than waiting for the disk."""
+    draft = path.with_name(f"{path.name}.draft")
+    draft.write_bytes(content)
+    draft.replace(path)
+
+
 @contextmanager
-def shared_account(path: Path, read: Callable[[bytes | None], T], written: Callable[[T], bytes]) -> Iterator[T]:
-    """The account under its lock; written, and on the disk, when the block ends without an error.
+def shared_account(
+    path: Path,
+    read: Callable[[bytes | None], T],
+    written: Callable[[T], bytes],
+    replace: Callable[[Path, bytes], None] = replace_durably,
+) -> Iterator[T]:
+    """The account under its lock; written, by `replace`, when the block ends without an error.
 
     `read` is given None where there is no file yet, and raises what the caller wants to see of one that is damaged.
     """
@@ -28,14 +51,4 @@ def shared_account(path: Path, read: Callable[[bytes | None], T], written: Calla
         yield account
         after = written(account)
         if after != before:
-            _replace_durably(path, after)
-
-
-def _replace_durably(path: Path, content: bytes) -> None:
-    draft = path.with_name(f"{path.name}.draft")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    sync_name(path)
+            replace(path, after)

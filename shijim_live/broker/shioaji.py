@@ -25,7 +25,20 @@ from shijim_live.broker.gateway import (
     Topic,
     TopicRefused,
 )
-from shijim_live.broker.login import LoginForbidden, LoginToken, login_error, one_line, refuse_in_tests, topic_error
+from shijim_live.broker.login import (
+    LoginForbidden,
+    LoginToken,
+    OrdersForbidden,
+    OrdersToken,
+    login_error,
+    one_line,
+    refuse_in_tests,
+    topic_error,
+)
+from shijim_live.broker.order_budget import OrderBudget
+from shijim_live.broker.order_client import OrderClasses
+from shijim_live.broker.order_events import OrderEvents
+from shijim_live.broker.shioaji_orders import ShioajiTrading
 from shijim_live.settings import Settings
 
 if TYPE_CHECKING:
@@ -67,6 +80,30 @@ def quote_classes(state_dir: Path | None = None) -> QuoteClasses:
     return QuoteClasses(TickSTKv1, TickFOPv1, BidAskSTKv1, BidAskFOPv1, QuoteIdxV1)
 
 
+def order_classes(state_dir: Path | None = None) -> OrderClasses:
+    """The broker's own classes of orders and combos; the SDK is imported as `quote_classes` does."""
+    quote_classes(state_dir)
+    import shioaji as sdk
+
+    def account(kind: str, person_id: str, broker_id: str, account_id: str) -> sdk.Account:
+        of_kind = sdk.AccountType.Stock if kind == "S" else sdk.AccountType.Future
+        return sdk.Account(of_kind, person_id, broker_id, account_id, signed=True, username="")
+
+    return OrderClasses(
+        stock_order=sdk.StockOrder,
+        futures_order=sdk.FuturesOrder,
+        combo_order=sdk.ComboOrder,
+        combo_contract=sdk.ComboContract,
+        combo_leg=lambda contract, side: sdk.ComboBase.from_contract(contract, getattr(sdk.Action, side)),
+        account=account,
+        contract=lambda security_type, exchange, code: sdk.BaseContract(security_type, exchange, code),  # type: ignore[arg-type]
+        outcome_unknown=sdk.OrderOutcomeUnknownError,
+        timed_out=sdk.ShioajiTimeoutError,
+        bad_request=sdk.BadRequestError,
+        bad_value=sdk.ShioajiValueError,
+    )
+
+
 def _place_sdk_files(state_dir: Path | None) -> None:
     state_home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     folder = (state_dir or state_home / "shijim" / "sdk").absolute()
@@ -91,11 +128,12 @@ _QUOTE_TYPES: Final[dict[Feed, QuoteTypeLiteral]] = {Feed.TICK: "tick", Feed.BOO
 class ShioajiGateway:
     """One connection to the broker. Every call blocks; the callbacks come on the SDK's own threads."""
 
-    def __init__(self, settings: Settings, token: LoginToken) -> None:
-        """Dials nobody yet. LoginForbidden without leave to log in."""
+    def __init__(self, settings: Settings, token: LoginToken, *, trades: bool = False) -> None:
+        """Dials nobody yet; `trades`: a connection that is told of orders. LoginForbidden without leave to log in."""
         if type(token) is not LoginToken:
             raise LoginForbidden("a ShioajiGateway needs the LoginToken that allow_login gives")
         self._settings = settings
+        self._trades = trades
         self._secrets = (settings.api_key.reveal(), settings.secret_key.reveal(), settings.ca_password.reveal())
         self._client: Shioaji | None = None
         self._listener: Listener | None = None
@@ -120,7 +158,7 @@ class ShioajiGateway:
                 accounts = client.login(
                     api_key=settings.api_key.reveal(),
                     secret_key=settings.secret_key.reveal(),
-                    subscribe_trade=False,  # quotes only: order events would be those of the whole account
+                    subscribe_trade=self._trades,  # not for quotes: the events are those of the whole account
                     receive_window=RECEIVE_WINDOW_MS,
                     force_refresh=force_refresh,
                 )
@@ -190,6 +228,22 @@ class ShioajiGateway:
                 with suppress(TopicRefused):
                     contracts.append(self._contract(client, code))
             return client.snapshots(contracts, timeout=SNAPSHOTS_MS) if contracts else []
+
+    def trading(
+        self, budget: OrderBudget, permission: OrdersToken | None = None, events: OrderEvents | None = None
+    ) -> ShioajiTrading:
+        """Orders and accounts of this login; `events` of the one before goes on. OrdersForbidden, GatewayError."""
+        client, live = self._connected(), not self._settings.simulation
+        if not self._trades:
+            raise GatewayError("this login is not told of its orders: make the gateway with trades=True")
+        if live and not self._certified:
+            raise OrdersForbidden("no certificate is activated: set SHIOAJI_CA_PATH, and log in again")
+        trading = ShioajiTrading(
+            client, order_classes(), budget, live=live, permission=permission, secrets=self._secrets, events=events
+        )
+        with self._explained(lambda error: GatewayError(f"no order events: {one_line(error, self._secrets)}")):
+            client.set_order_callback(trading.events.received)
+        return trading
 
     def logout(self) -> None:
         """Gives the connection back; what goes wrong with one that is gone is kept for a person to read."""

@@ -32,6 +32,11 @@ def price(price_e6: int) -> float:
     return prices([price_e6])[0]
 
 
+def seconds(stamp_ns: int) -> float:
+    """Seconds since the epoch with microseconds, as order and deal events say when."""
+    return stamp_ns // 1_000 / PRICE_SCALE
+
+
 def price_limits(of: Instrument, reference_e6: int) -> tuple[int, int]:
     """Lowest and highest valid price within 10 % of the reference, as the simulated exchange has them."""
     low_e6, high_e6 = reference_e6 * 9 // 10, reference_e6 * 11 // 10

@@ -50,8 +50,8 @@ CLASSES: Final = (
     "Account", "AccountBalance", "Margin", "TradingLimits", "StockPosition", "FuturePosition", "SettlementV1",
     "StockProfitLoss", "FutureProfitLoss",
     # orders
-    "StockOrder", "FuturesOrder", "ComboOrder", "Order", "Trade", "ComboTrade", "OrderStatusInfo", "Deal",
-    "OrderEventDict", "TradeCacheHealth", "TradeCacheHealthReason",
+    "StockOrder", "FuturesOrder", "ComboOrder", "ComboBase", "BaseContract", "Order", "Trade", "ComboTrade",
+    "OrderStatusInfo", "Deal", "OrderEventDict", "TradeCacheHealth", "TradeCacheHealthReason",
     # enums
     "AccountType", "Action", "ChangeType", "ComboType", "DayTrade", "Exchange", "FuturesOCType", "FuturesPriceType",
     "OptionRight", "OrderState", "OrderStatus", "OrderType", "PriceType", "QuoteType", "QuoteVersion", "Region",
