@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from made_records import ns, trade, trades, write_log
 
-from shijim_live.broker.history import Columns, HistoryUnavailable, QuotaExhausted, Row
+from shijim_live.broker.history import AnswerRefused, Columns, HistoryUnavailable, QuotaExhausted, Row
 from shijim_live.calendar import TAIPEI_OFFSET_NS, Market
 from shijim_live.events import (
     ABSENT_I64,
@@ -34,7 +34,7 @@ from shijim_pipelines.archive import archive_all
 from shijim_pipelines.datasets import Request, make_dataset
 from shijim_pipelines.hft_dataset import FeedLatency, InvalidDataset
 from shijim_pipelines.proof import answer
-from shijim_pipelines.proof.answer import AnswerRefused, judged, raw_table
+from shijim_pipelines.proof.answer import judged, raw_table
 from shijim_pipelines.proof.audit import audit_day
 from shijim_pipelines.proof.backfill import Backfilled, backfill_day, describe_backfill
 from shijim_pipelines.proof.ledger import State, open_gaps, read_ledger, record_report, standing

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from shijim_live.broker.history import HistoryUnavailable, QuotaExhausted
+from shijim_live.broker.history import HistoryUnavailable, NotAnswered, QuotaExhausted
 from shijim_pipelines import contracts, pictures, quotes, stages
 from shijim_pipelines.answers import AnswerRefused
 from shijim_pipelines.daily import shown
@@ -59,7 +59,7 @@ def daily_quotes(context: dg.AssetExecutionContext, place: Place, broker: Broker
         for day in days(context):
             try:
                 table = stages.take_quotes(settings, day, broker.of(settings, day), now_ns())
-            except (HistoryUnavailable, QuotaExhausted, AnswerRefused) as reason:
+            except (HistoryUnavailable, NotAnswered, QuotaExhausted, AnswerRefused) as reason:
                 unknown.append(f"{day}: {reason}")
                 continue
             paths.append(quotes.quotes_path(settings.market_dir, day))
