@@ -21,10 +21,9 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from made_records import ns
 
-from shijim_live.broker.history import Columns, History, Row, row_count
+from shijim_live.broker.history import SCANNER_TYPES, Columns, History, Row, row_count
 from shijim_live.broker.shioaji import quote_classes
 from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig, sessions_of
-from shijim_live.broker.simulated_answers import SCANNER_TYPES
 from shijim_live.broker.simulated_history import Defect, SimulatedHistory
 from shijim_live.calendar import MINUTE_NS, TAIPEI_OFFSET_NS, previous_trading_day, wall_clock
 from shijim_live.events import Lane

@@ -379,7 +379,7 @@ def test_defects_are_handed_on(tmp_path: Path) -> None:
     [
         ("import:txf_l5", "an import is all that its file holds"),
         ("replay", "a replay is of another recording"),
-        ("shioaji", "not connected in this release"),
+        ("shioaji", "nobody may ask the broker here"),
         ("simulated", "does not say which simulated market"),
     ],
 )

@@ -12,13 +12,14 @@ from datetime import date
 from typing import Final, Protocol, TypeVar
 
 from shijim_live.broker import answer_checks
-from shijim_live.broker.patience import NotAnswered, Patience
+from shijim_live.broker.patience import NotAnswered, Patience, QuestionRefused
 from shijim_live.broker.quota import Query, Quota, QuotaDamaged, QuotaExhausted, last_reset_day, resets
 from shijim_live.broker.shapes import AnswerRefused, Columns, Row, row_count
 
 __all__ = [
     "KBARS_DAYS_MAX",
     "SCANNER_COUNT_MAX",
+    "SCANNER_TYPES",
     "SNAPSHOT_CODES_MAX",
     "AnswerRefused",
     "Columns",
@@ -27,6 +28,7 @@ __all__ = [
     "Metered",
     "NotAnswered",
     "Query",
+    "QuestionRefused",
     "Quota",
     "QuotaDamaged",
     "QuotaExhausted",
@@ -38,6 +40,9 @@ __all__ = [
 KBARS_DAYS_MAX: Final = 30
 SNAPSHOT_CODES_MAX: Final = 500
 SCANNER_COUNT_MAX: Final = 200
+SCANNER_TYPES: Final = (
+    "ChangePercentRank", "ChangePriceRank", "DayRangeRank", "VolumeRank", "AmountRank", "TickCountRank",
+)  # fmt: skip
 # An answer that cannot be true may be another one the next time; after that it is what the broker has.
 ASKED_AGAIN_MAX: Final = 1
 VALUE_BYTES: Final = 9  # of an answer: a 64-bit number and its type, the most MessagePack takes

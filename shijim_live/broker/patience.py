@@ -1,6 +1,6 @@
 """Asking again when no answer came: how often, how long apart, and when to give up. Knows no question and no answer.
 
-A broker that sent us away is left alone for at least as long as it said, by every process of the person.
+A broker that sent us away is left alone for at least as long as it said.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from shijim_live.broker.gateway import GatewayError, LoginLater
-from shijim_live.broker.leases import Leases
 from shijim_live.calendar import MINUTE_NS, SECOND_NS, wall_clock
 
 TRIES_MAX: Final = 4
@@ -34,6 +33,10 @@ class NotAnswered(GatewayError):
         self.wait_ns = wait_ns
 
 
+class QuestionRefused(GatewayError):
+    """The broker takes the question for wrong; asking it again changes nothing."""
+
+
 class Patience:
     """Tries a question a few times. One object a process: its chance spreads the tries of several processes."""
 
@@ -42,51 +45,33 @@ class Patience:
         *,
         now_ns: Callable[[], int] = time.time_ns,
         sleep: Callable[[float], None] = time.sleep,
-        leases: Leases | None = None,
         chance: random.Random | None = None,
     ) -> None:
-        """`leases`: where the processes of a person tell each other that the broker sent one of them away."""
         self._now_ns = now_ns
         self._sleep = sleep
-        self._leases = leases
         self._chance = chance or random.Random()
 
     def ask(self, what: str, question: Callable[[], T]) -> T:
         """The answer. NotAnswered when none came; anything else that the question raises is no matter of patience."""
         begun_ns = self._now_ns()
         for tried in range(TRIES_MAX):
-            self._keep_away(what, tried)
             try:
                 return question()
             except (NotAnswered, LoginLater) as error:
-                if error.wait_ns > 0 and self._leases is not None:
-                    self._leases.sent_away(error.wait_ns)
                 wait_ns = max(error.wait_ns, self._pause_ns(tried))
                 if tried + 1 == TRIES_MAX or wait_ns > WAIT_NS_MAX:
                     raise self._given_up(what, str(error), tried + 1, begun_ns, wait_ns) from None
-            self._pass(wait_ns)
+            self._sleep((wait_ns + SECOND_NS // 1_000) / SECOND_NS)
         raise AssertionError("the last try returns or raises")
-
-    def _keep_away(self, what: str, tried: int) -> None:
-        """Waits until the broker takes somebody of this person again."""
-        wait_ns = self._leases.sent_away_ns() if self._leases is not None else 0
-        if wait_ns > WAIT_NS_MAX:
-            said = "the broker sent this person away, and another login or question now would make it longer"
-            raise self._given_up(what, said, tried, self._now_ns(), wait_ns)
-        if wait_ns > 0:
-            self._pass(wait_ns)
 
     def _pause_ns(self, tried: int) -> int:
         """Doubled each time, up to half of it on top, so that several processes do not come back at once."""
         pause_ns = min(PAUSE_NS_FIRST << tried, PAUSE_NS_MAX)
         return pause_ns + self._chance.randrange(pause_ns // 2)
 
-    def _pass(self, wait_ns: int) -> None:
-        self._sleep((wait_ns + SECOND_NS // 1_000) / SECOND_NS)
-
     def _given_up(self, what: str, said: str, tries: int, begun_ns: int, wait_ns: int) -> NotAnswered:
         now_ns = self._now_ns()
-        often = "not asked" if tries == 0 else f"no answer in {tries} {'try' if tries == 1 else 'tries'}"
+        often = f"no answer in {tries} {'try' if tries == 1 else 'tries'}"
         took = f" and {(now_ns - begun_ns) // SECOND_NS} s" if tries > 1 else ""
         return NotAnswered(
             f"{what}: {often}{took}: {said}. Ask again from {wall_clock(now_ns + wait_ns):%H:%M:%S} Taipei", wait_ns

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from time import time_ns
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from shijim_live.broker.gateway import (
     Feed,
@@ -25,7 +25,10 @@ from shijim_live.broker.gateway import (
     Topic,
     TopicRefused,
 )
+from shijim_live.broker.history import SCANNER_TYPES, HistoryUnavailable
+from shijim_live.broker.history_errors import history_error
 from shijim_live.broker.login import LoginForbidden, LoginToken, login_error, one_line, refuse_in_tests, topic_error
+from shijim_live.broker.shioaji_history import HistoryClient, HistoryWords
 from shijim_live.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 RECEIVE_WINDOW_MS: Final = 30_000  # the SDK's own: a login that takes longer is refused as "Sign data is timeout"
 EARLY_EVENTS_MAX: Final = 100  # said between login and `listen`
+T = TypeVar("T")
 TAIPEI: Final = timezone(timedelta(hours=8))
 
 
@@ -84,6 +88,13 @@ class _Contracts(Protocol):
 
 
 _QUOTE_TYPES: Final[dict[Feed, QuoteTypeLiteral]] = {Feed.TICK: "tick", Feed.BOOK: "bid_ask", Feed.QUOTE: "quote"}
+
+
+def _history_words() -> HistoryWords:
+    from shioaji import ScannerType, TicksQueryType
+
+    types = {name: getattr(ScannerType, name) for name in SCANNER_TYPES}
+    return HistoryWords(TicksQueryType.AllDay, types)
 
 
 class ShioajiGateway:
@@ -174,6 +185,12 @@ class ShioajiGateway:
         with self._explained(lambda error: topic_error(error, self._secrets, topic.code)):
             client.unsubscribe(self._contract(client, topic.code), _QUOTE_TYPES[topic.feed], topic.odd_lot)
 
+    def ask(self, what: str, question: Callable[[HistoryClient, HistoryWords], T]) -> T:
+        """One question about the past: the errors of `history_errors.py`, and those of the question itself."""
+        client = self._connected()
+        with self._explained(lambda error: history_error(error, self._secrets, what)):
+            return question(client, _history_words())
+
     def logout(self) -> None:
         """Gives the connection back; what goes wrong with one that is gone is kept for a person to read."""
         client, self._client, self._listener = self._client, None, None
@@ -217,11 +234,11 @@ class ShioajiGateway:
         return self._contracts[code]
 
     @contextmanager
-    def _explained(self, meaning: Callable[[BaseException], GatewayError]) -> Iterator[None]:
+    def _explained(self, meaning: Callable[[BaseException], Exception]) -> Iterator[None]:
         """The SDK's errors as ours. Without the SDK's behind them: its text and its frames hold the keys."""
         try:
             yield
-        except (GatewayError, KeyboardInterrupt, SystemExit):
+        except (GatewayError, HistoryUnavailable, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 - the SDK's panics are no Exception
             raise meaning(error) from None

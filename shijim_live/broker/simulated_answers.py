@@ -218,11 +218,6 @@ def _afternoon(day: date) -> datetime:
     return datetime.combine(day, time(17, 30))
 
 
-SCANNER_TYPES: Final = (
-    "ChangePercentRank", "ChangePriceRank", "DayRangeRank", "VolumeRank", "AmountRank", "TickCountRank",
-)  # fmt: skip
-
-
 def _shared(at: Standing) -> dict[str, float]:
     """What a snapshot and a scanner's row both say."""
     figures, trades = at.figures, at.trades

@@ -12,11 +12,18 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from typing import Final
 
-from shijim_live.broker.history import KBARS_DAYS_MAX, SCANNER_COUNT_MAX, SNAPSHOT_CODES_MAX, Columns, Row, row_count
+from shijim_live.broker.history import (
+    KBARS_DAYS_MAX,
+    SCANNER_COUNT_MAX,
+    SCANNER_TYPES,
+    SNAPSHOT_CODES_MAX,
+    Columns,
+    Row,
+    row_count,
+)
 from shijim_live.broker.quota import TRAFFIC_BYTES_MAX, Query, last_reset_day
 from shijim_live.broker.simulated import SimulationConfig, dated_code, sessions_of
 from shijim_live.broker.simulated_answers import (
-    SCANNER_TYPES,
     Standing,
     credit,
     noticed,

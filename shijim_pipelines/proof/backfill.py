@@ -27,6 +27,7 @@ from shijim_live.broker.history import (
     History,
     HistoryUnavailable,
     NotAnswered,
+    QuestionRefused,
     QuotaExhausted,
 )
 from shijim_live.events import ABSENT_I64, BrokerClass, Exchange, Flag, Kind, Lane
@@ -242,7 +243,7 @@ def _fill_code(attempt: _Attempt, code: str, entries: list[Entry]) -> None:
     except AnswerRefused as error:
         assert isinstance(error.answer, Columns), "a refusal of ticks holds them"
         columns, refusal = error.answer, str(error)
-    except (QuotaExhausted, NotAnswered) as error:
+    except (QuotaExhausted, NotAnswered, QuestionRefused) as error:
         _unanswered(attempt, entries, error)
         return
     except (HistoryUnavailable, UnknownInstrument) as error:
@@ -265,7 +266,7 @@ def _fill_code(attempt: _Attempt, code: str, entries: list[Entry]) -> None:
         _quarantine(attempt, code, content, left)
 
 
-def _unanswered(attempt: _Attempt, entries: Sequence[Entry], error: QuotaExhausted | NotAnswered) -> None:
+def _unanswered(attempt: _Attempt, entries: Sequence[Entry], error: RuntimeError) -> None:
     """No answer: the gaps stay open; one code may be at fault, an exhausted quota and several codes are not."""
     attempt.asked.pop()
     attempt.unanswered += 1
