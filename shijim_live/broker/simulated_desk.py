@@ -87,10 +87,10 @@ class SimulatedDesk:
         if count.day != today:
             count.day, count.intraday = today, {}
         if self._session_open(now_ns):
-            count.intraday[query] = count.intraday.get(query, 0) + 1
+            count.intraday[query.value] = count.intraday.get(query.value, 0) + 1
         too_many = (
             len(count.asked_ns) > DESK_QUERIES_MAX
-            or count.intraday.get(query, 0) > INTRADAY_CALLS_MAX.get(query, count.asked)
+            or count.intraday.get(query.value, 0) > INTRADAY_CALLS_MAX.get(query, count.asked)
         )  # fmt: skip
         if too_many or now_ns < count.suspended_until_ns:
             count.offences += 1
