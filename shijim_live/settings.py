@@ -34,9 +34,7 @@ SETTINGS_HELP = (
     Variable("SHIOAJI_CA_PASSWORD", "ca_password", "", "password of the certificate file", secret=True),
     Variable("SHIJIM_DATA_DIR", "data_dir", "data", "home of everything written; relative to the .env file's folder"),
     Variable("SHIJIM_RAW_DIR", "raw_dir", "", "home of wal/, best on its own disk; default SHIJIM_DATA_DIR"),
-    Variable(
-        "SHIJIM_HISTORY", "history", "simulated", "who is asked about a day not recorded: simulated, shioaji"
-    ),
+    Variable("SHIJIM_HISTORY", "history", "simulated", "who is asked about a day not recorded: simulated, shioaji"),
     Variable("SHIJIM_FALLBACK_DIR", "fallback_dir", "", "rows ClickHouse refused; default SHIJIM_DATA_DIR/fallback"),
     Variable(
         "SHIJIM_ARCHIVE_URL", "archive_url", "", "s3://bucket/prefix for archive and datasets; default local disk"

@@ -299,6 +299,7 @@ def test_a_code_that_is_not_listed_is_refused_by_name(place: Place) -> None:
     for ask in (lambda: place.metered.ticks("6488", DAY), lambda: place.metered.snapshots(["2330", "6488"])):
         with pytest.raises(HistoryUnavailable, match="6488: the broker lists no such contract"):
             ask()
+    assert place.quota.spent().bytes == 0  # the questions count, answers there were none
 
 
 # The order of a ranking

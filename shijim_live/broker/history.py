@@ -228,6 +228,9 @@ class Metered:
             self._quota.settle(reserved, 0)
             self._looked_day = None
             raise
+        except (QuestionRefused, HistoryUnavailable):
+            self._quota.settle(reserved, 0)  # the question counts, an answer there was none
+            raise
         except QuotaExhausted as error:
             self._quota.exhaust()
             raise QuotaExhausted(f"{error}. {resets(self._quota.now_ns())}") from None

@@ -71,7 +71,7 @@ class Patience:
 
     def _given_up(self, what: str, said: str, tries: int, begun_ns: int, wait_ns: int) -> NotAnswered:
         now_ns = self._now_ns()
-        often = f"no answer in {tries} {'try' if tries == 1 else 'tries'}"
+        often = f"no answer in {tries} tries" if tries > 1 else "no answer in 1 try"
         took = f" and {(now_ns - begun_ns) // SECOND_NS} s" if tries > 1 else ""
         return NotAnswered(
             f"{what}: {often}{took}: {said}. Ask again from {wall_clock(now_ns + wait_ns):%H:%M:%S} Taipei", wait_ns
