@@ -27,7 +27,7 @@ from shijim_pipelines.answers import AnswerRefused
 from shijim_pipelines.archive import NothingArchived
 from shijim_pipelines.contracts import Readiness, readiness
 from shijim_pipelines.event_file import InvalidDataset
-from shijim_pipelines.history import BrokerConnection, history_for
+from shijim_pipelines.history import SIMULATED, BrokerConnection, history_for
 from shijim_pipelines.proof import audit, backfill, certificate, ledger
 from shijim_pipelines.proof.day_segments import Manifests, not_archived
 from shijim_pipelines.proof.gap_report import GapReport, read_report, write_report
@@ -117,6 +117,8 @@ def choose(settings: Settings, day: date, history: History, now_ns: int,
         settings.total_shards,
         as_of_ns=now_ns,
         history_of=asked,
+        # The simulated exchange matches stocks under disposition as any other.
+        punished=() if history.source == SIMULATED else history.punish()["code"],
         symbols=symbols,
         progress=progress,
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import dagster as dg
 import pytest
 from made_records import ns, trades, write_log
 from test_quota import Clock
@@ -20,6 +21,7 @@ from shijim_live.broker import answer_checks
 from shijim_live.broker.gateway import SUSPENDED_NS, TOO_MANY_CONNECTIONS_NS, LoginLater, LoginRefused
 from shijim_live.broker.history import (
     SCANNER_TYPES,
+    AnswerRefused,
     Columns,
     HistoryUnavailable,
     Metered,
@@ -48,7 +50,9 @@ from shijim_live.calendar import (
 )
 from shijim_live.instruments import concrete_code
 from shijim_live.settings import Settings
+from shijim_pipelines.daily.resources import BrokerHistory
 from shijim_pipelines.history import BrokerConnection, history_for
+from shijim_pipelines.quotes import instruments_of, quotes_of
 
 quote_classes()
 sdk = sys.modules["shioaji"]
@@ -107,7 +111,7 @@ class Client:
             columns = self.past.kbars(concrete_code(asked.contract.code, day), first, last)
             rows = zip(*columns.dict().values(), strict=True)
             bars |= {row[0]: row for row in rows if trading_day(row[0] - TAIPEI_OFFSET_NS - 1, Market.FUTURES) == day}
-        return Columns(**dict(zip(answer_checks.KBARS, map(list, zip(*bars.values(), strict=True)), strict=True)))
+        return Columns(**{name: [row[at] for row in bars.values()] for at, name in enumerate(answer_checks.KBARS)})
 
     def answer_daily_quotes(self, asked: Any) -> Columns:
         assert type(asked.date) is date and asked.exclude is True
@@ -445,6 +449,45 @@ def test_traffic_that_the_broker_says_is_used_up_is_used_up_for_everybody(place:
 
 
 # Whom the pipelines ask
+
+
+def test_quotes_of_a_past_day_are_asked_by_the_near_months_that_the_codes_name(place: Place) -> None:
+    """The broker lists what trades now, so that of an earlier day no list can be had."""
+    last = date(2026, 3, 18)  # of March's future: April's trades beside it
+    table = quotes_of(last, place.folder / "market", place.metered, place.clock.ns)
+    futures = {code for code in table["code"].to_pylist() if code.startswith("TXF")}
+    assert futures == {"TXFD6"}  # of the look-alike's market, which has rolled by then; March's was asked for as well
+    asked = {a["contract"].code for method, a in place.client.asked if method == "kbars"}
+    assert {"TXFR1", "TXFD6", "MXFD6"} <= asked and "TXFC6" not in asked
+    assert "2330" in table["code"].to_pylist()
+
+
+def test_what_another_market_answered_is_no_part_of_this_ones_days(place: Place) -> None:
+    market_dir = place.folder / "market"
+    quotes_of(DAY, market_dir, place.client.past, place.clock.ns)
+    with pytest.raises(AnswerRefused, match=r"was answered by simulated, and shioaji is asked now\. Keep each"):
+        quotes_of(DAY, market_dir, place.metered, place.clock.ns)
+    with pytest.raises(AnswerRefused, match=r"instruments.*was answered by simulated"):
+        instruments_of(DAY, market_dir, place.metered)
+    assert place.client.asked == []
+
+
+@dg.asset
+def asks_the_broker(broker: BrokerHistory) -> None:
+    """Holds the connection when it ends."""
+    connection = broker.connection(Settings.load({}, Path.cwd()))
+    assert broker.connection(Settings.load({}, Path.cwd())) is connection
+    connection._history = ASKED[0].history
+    ASKED[0].history.punish()
+
+
+ASKED: list[Place] = []
+
+
+def test_a_step_of_the_daily_run_gives_its_login_back(place: Place) -> None:
+    ASKED.append(place)
+    assert dg.materialize([asks_the_broker], resources={"broker": BrokerHistory()}).success
+    assert place.client.logouts == 1 and place.leases.leased() == []
 
 
 def recorded(folder: Path, source: str, **header: Any) -> Path:
