@@ -37,7 +37,6 @@ NOTICE: Final = ("code", "updated_at", "close", "reason", "announced_date")
 
 PRICE_MAX: Final = 10**7
 VOLUME_MAX: Final = 10**7
-SHARES_MAX: Final = VOLUME_MAX * 1_000
 TICK_TYPE_MAX: Final = 2
 TS_MAX: Final = 4_102_444_800 * SECOND_NS  # the year 2100
 # A new listing has no limits for five days; beyond this the decimal point is in another place.
@@ -52,8 +51,8 @@ def check_ticks(answer: Columns, code: str, day: date) -> None:
     """Sound numbers, in the sessions of the day, never back in time. AnswerRefused.
 
     Equal rows behind each other are no fault: one order that meets several equal ones prints equal rows in the same
-    microsecond. A stretch that was sent twice is known by its stamps, which go back; rows sent twice one by one by
-    there being nothing else. What repeats within one stamp is left to the proof, which counts lots.
+    microsecond. A stretch that was sent twice is known by its stamps, which go back; one in which every row
+    was sent twice by there being no other rows. What repeats within one stamp is left to the proof, which counts lots.
     """
     where = f"ticks of {code} on {day}"
     columns = _columns(answer, TICKS, where)
@@ -145,7 +144,7 @@ def check_listing(answer: Columns, names: Sequence[str], where: str) -> None:
 
 
 def check_snapshots(answer: Sequence[Row], codes: Collection[str]) -> None:
-    """Of asked codes only, each once, in a session that is known by its stamp. AnswerRefused."""
+    """Of asked codes only, each once, with sound numbers. AnswerRefused."""
     where = f"snapshots of {len(codes):,} codes"
     wanted = set(codes)
     # What is asked for by its place in the row of months is answered under the month's own code.
@@ -154,7 +153,7 @@ def check_snapshots(answer: Sequence[Row], codes: Collection[str]) -> None:
         if one.code not in wanted and one.code[:3] not in roots:
             raise AnswerRefused(f"{where}, row {row:,}: {one.code} was not asked for")
         named = f"{where}, {one.code}"
-        _counts([one.ts], named, "ts", least=1, most=TS_MAX)
+        _counts([one.ts], named, "ts", most=TS_MAX)
         for name in ("open", "high", "low", "close"):
             _numbers([one[name]], named, name, most=PRICE_MAX)
         for name in ("volume", "total_volume"):
