@@ -71,6 +71,8 @@ _ROOTS = {
     "ZFF": ("Mini finance sector futures", 250, 200_000),
 }
 
+FUTURES_ROOTS = tuple(_ROOTS)
+
 _STOCKS = {
     "0050": ("Yuanta Taiwan 50", Exchange.TSE),
     "0056": ("Yuanta High Dividend", Exchange.TSE),

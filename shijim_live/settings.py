@@ -34,6 +34,7 @@ SETTINGS_HELP = (
     Variable("SHIOAJI_CA_PASSWORD", "ca_password", "", "password of the certificate file", secret=True),
     Variable("SHIJIM_DATA_DIR", "data_dir", "data", "home of everything written; relative to the .env file's folder"),
     Variable("SHIJIM_RAW_DIR", "raw_dir", "", "home of wal/, best on its own disk; default SHIJIM_DATA_DIR"),
+    Variable("SHIJIM_HISTORY", "history", "simulated", "who is asked about a day not recorded: simulated, shioaji"),
     Variable("SHIJIM_FALLBACK_DIR", "fallback_dir", "", "rows ClickHouse refused; default SHIJIM_DATA_DIR/fallback"),
     Variable(
         "SHIJIM_ARCHIVE_URL", "archive_url", "", "s3://bucket/prefix for archive and datasets; default local disk"
@@ -94,6 +95,7 @@ class Settings:
     ca_password: Secret
     data_dir: Path
     raw_dir: Path
+    history: str
     fallback_dir: Path
     archive_url: str | None
     clickhouse: ClickHouse | None
@@ -204,6 +206,7 @@ def _read(reader: Reader) -> Settings:
         ca_password=Secret(reader.text("SHIOAJI_CA_PASSWORD")),
         data_dir=(data_dir := reader.path("SHIJIM_DATA_DIR")),
         raw_dir=reader.path("SHIJIM_RAW_DIR", data_dir),
+        history=reader.matching("SHIJIM_HISTORY", "simulated|shioaji", "must be simulated or shioaji") or "simulated",
         fallback_dir=reader.path("SHIJIM_FALLBACK_DIR", data_dir / "fallback"),
         archive_url=reader.matching(
             "SHIJIM_ARCHIVE_URL",

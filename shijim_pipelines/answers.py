@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 
-from shijim_live.broker.history import Columns
+from shijim_live.broker.history import AnswerRefused, Columns
 
-
-class AnswerRefused(ValueError):
-    """An answer of the broker that cannot be true, or says nothing; the text says which, where and what to do."""
+__all__ = ["AnswerRefused", "columns_of", "count", "e6"]
 
 
 def columns_of(answer: Columns, names: Iterable[str], where: str) -> dict[str, list[object]]:

@@ -24,6 +24,7 @@ from shijim_pipelines import (
     datasets,
     demo,
     flow_study,
+    history,
     imports,
     quality,
     quotes,
@@ -100,11 +101,14 @@ def parser() -> Parser:
 
 def _governance_verbs(verbs: Verbs) -> None:
     """What the daily run does to a trading day, one verb an asset."""
-    _daily(verbs, "instruments", run_instruments, "ask the broker what is listed on a trading day")
-    _daily(verbs, "quotes", run_quotes, "ask the broker for the totals of a trading day's closed sessions")
+    listing = _daily(verbs, "instruments", run_instruments, "ask the broker what is listed on a trading day")
+    totals = _daily(verbs, "quotes", run_quotes, "ask the broker for the totals of a trading day's closed sessions")
     ranking = _daily(verbs, "rank", run_rank, "rank the universe of a trading day, which record then records")
     ranking.add_argument("--symbols", metavar="LIST", help="a file or words of your own instead of UNIVERSE_LIMIT: "
                          "2330 TXF* @top:200 -2317")  # fmt: skip
+    for verb in (listing, totals, ranking):
+        verb.add_argument("--broker", choices=("simulated", "shioaji"),
+                          help="whom to ask where nothing of the day is recorded (default SHIJIM_HISTORY)")  # fmt: skip
     gaps = _daily(verbs, "gaps", run_gaps, "what became of every gap of a trading day: its ledger")
     gaps.add_argument("--json", action="store_true", help="the ledger's lines, for a script")
     _daily(verbs, "backfill", run_backfill, "fill gaps from the broker's history, where an answer can be proven")
@@ -144,7 +148,8 @@ def _window(text: str) -> int:
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
-    settings = Settings.from_environment(arguments.profile, data_dir=arguments.data_dir)
+    flags = {"data_dir": arguments.data_dir, "history": getattr(arguments, "broker", None)}
+    settings = Settings.from_environment(arguments.profile, **flags)
     calendar.follow(settings.calendar_overrides)
     for note in settings.notes:
         print(f"shijim: {note}", file=sys.stderr)
@@ -239,8 +244,9 @@ def run_audit(arguments: argparse.Namespace) -> int:
 def run_instruments(arguments: argparse.Namespace) -> int:
     """Prints what is listed, and whether it is enough to start with."""
     settings = _settings(arguments)
-    history = stages.history_of(settings, arguments.day)
-    table, found = stages.list_instruments(settings, arguments.day, history, time.time_ns())
+    with history.BrokerConnection(settings) as broker:
+        asked = stages.history_of(settings, arguments.day, broker=broker)
+        table, found = stages.list_instruments(settings, arguments.day, asked, time.time_ns())
     print(table.to_pandas(integer_object_nulls=True).fillna("").to_string(index=False))
     print(contracts.describe(found))
     print(f"{table.num_rows:,} instruments: {quotes.instruments_path(settings.market_dir, arguments.day)}")
@@ -250,8 +256,9 @@ def run_instruments(arguments: argparse.Namespace) -> int:
 def run_quotes(arguments: argparse.Namespace) -> int:
     """Prints the day's totals."""
     settings = _settings(arguments)
-    history = stages.history_of(settings, arguments.day)
-    table = stages.take_quotes(settings, arguments.day, history, time.time_ns())
+    with history.BrokerConnection(settings) as broker:
+        asked = stages.history_of(settings, arguments.day, broker=broker)
+        table = stages.take_quotes(settings, arguments.day, asked, time.time_ns())
     print(table.to_pandas(integer_object_nulls=True).fillna("").to_string(index=False))
     print(f"{table.num_rows:,} sessions of codes: {quotes.quotes_path(settings.market_dir, arguments.day)}")
     for code in quotes.unanswered(table):
@@ -262,10 +269,10 @@ def run_quotes(arguments: argparse.Namespace) -> int:
 def run_rank(arguments: argparse.Namespace) -> int:
     """Ranks the universe and writes it."""
     settings = _settings(arguments)
-    with _bar("quotes", "day") as progress:
-        history = stages.history_of(settings, arguments.day)
+    with _bar("quotes", "day") as progress, history.BrokerConnection(settings) as broker:
+        asked = stages.history_of(settings, arguments.day, broker=broker)
         rules = symbols.read_symbols(arguments.symbols) if arguments.symbols is not None else ()
-        ranked, path = stages.choose(settings, arguments.day, history, time.time_ns(), progress, rules)
+        ranked, path = stages.choose(settings, arguments.day, asked, time.time_ns(), progress, rules, broker)
     print(universe.describe(ranked))
     print(f"universe: {path}\nnext: shijim-live plan --day {arguments.day}; shijim-live record reads it")
     return 0

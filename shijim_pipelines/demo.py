@@ -56,6 +56,7 @@ def _refuse_settings() -> None:
         "CLICKHOUSE_DSN": settings.clickhouse is not None,
         "SHIJIM_RAW_DIR": settings.raw_dir != settings.data_dir,
         "TOTAL_SHARDS": settings.total_shards > 1,
+        "SHIJIM_HISTORY": settings.history != "simulated",
     }
     if names := [name for name, is_set in taken.items() if is_set]:
         raise DemoFailed(f"{', '.join(names)} is set for real work, and the demo would use it: unset it for the demo")

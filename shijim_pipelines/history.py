@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -11,15 +12,70 @@ from typing import Final
 
 import orjson
 
-from shijim_live.broker.history import HistoryUnavailable, Metered, Quota
+from shijim_live.broker.history import History, HistoryUnavailable, Metered, Quota
+from shijim_live.broker.leases import Leases
+from shijim_live.broker.login import allow_login, key_problems
+from shijim_live.broker.masked_stderr import MaskedStderr
 from shijim_live.broker.quota import QUOTA_FILE
+from shijim_live.broker.shioaji import ShioajiGateway
+from shijim_live.broker.shioaji_history import ShioajiHistory
 from shijim_live.broker.simulated import SimulationConfig, sessions_of
 from shijim_live.broker.simulated_history import DAILY_QUOTES_AFTER_NS, Defect, SimulatedHistory
-from shijim_live.calendar import Market, require_trading_day, session_bounds
+from shijim_live.calendar import MINUTE_NS, Market, require_trading_day, session_bounds
 from shijim_live.record import wal
+from shijim_live.settings import Settings, SettingsError
 
 SIMULATED: Final = "simulated"
+SHIOAJI, SHIOAJI_SIMULATION = "shioaji", "shioaji-simulation"  # the broker itself, and its test service
+HOUR_NS: Final = 60 * MINUTE_NS
 SEED: Final = 1  # of the simulated exchange where nothing was recorded; that of `shijim-live record`
+
+
+class BrokerConnection:
+    """The broker's own history, as far as the settings allow it: one login for all days, at the first question."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Dials nobody, and needs no keys until the broker is meant."""
+        self._settings = settings
+        self._history: ShioajiHistory | None = None
+
+    @property
+    def source(self) -> str:
+        """Whom the settings reach: the broker's test service never answers for the market, nor the other way round."""
+        return SHIOAJI_SIMULATION if self._settings.simulation else SHIOAJI
+
+    def history(self, source: str) -> History:
+        """HistoryUnavailable says which setting is missing; LoginForbidden in a test or a demo."""
+        if source != self.source:
+            wanted = str(source == SHIOAJI_SIMULATION).lower()
+            raise HistoryUnavailable(
+                f"the history of {source} is another one than that of {self.source}: set SHIOAJI_SIMULATION={wanted}"
+            )
+        if self._history is None:
+            settings = self._settings
+            try:
+                settings.require_broker_keys()
+            except SettingsError as error:
+                raise HistoryUnavailable("; ".join(error.problems)) from None
+            if problems := key_problems(settings):
+                raise HistoryUnavailable("; ".join(problems))
+            token = allow_login(settings)
+            # Until the last line of this process, whichever thread of the SDK writes it.
+            secrets = (settings.api_key.reveal(), settings.secret_key.reveal(), settings.ca_password.reveal())
+            atexit.register(MaskedStderr(secrets).close)
+            self._history = ShioajiHistory(ShioajiGateway(settings, token), Leases(settings.market_dir), source)
+        return self._history
+
+    def close(self) -> None:
+        """Logs out where it logged in."""
+        if self._history is not None:
+            self._history.close()
+
+    def __enter__(self) -> BrokerConnection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def history_for(
@@ -30,15 +86,23 @@ def history_for(
     defects: frozenset[Defect] = frozenset(),
     now_ns: Callable[[], int] = time.time_ns,
     sleep: Callable[[float], None] = time.sleep,
+    broker: BrokerConnection | None = None,
+    unrecorded: str = SIMULATED,
 ) -> Metered:
     """The history of the exchange whose recording of `day` is in the log, metered by <market_dir>/quota.json.
 
-    Where nothing is recorded: the simulated exchange's of seed 1. A simulated day that is in the log is over for its
-    history, whatever the clock says: its own clock has run. HistoryUnavailable when there is no one such exchange: only
-    imports or other sources, or more than one simulated market. NotATradingDay on a closed day.
+    A day recorded from the broker has the broker's, over `broker`. Where nothing is recorded: that of `unrecorded`, the
+    simulated exchange of seed 1 or the broker as the settings have it (`shioaji`). A simulated day that is in the log
+    is over for its history, whatever the clock says: its own clock has run. HistoryUnavailable when there is no one
+    such exchange: only imports, more than one market, or no connection to the broker. NotATradingDay on a closed day.
     """
     require_trading_day(day)
     recorded = _recorded(day, wal_dir)
+    sources = sorted({SHIOAJI, SHIOAJI_SIMULATION} & recorded.others.keys())
+    if sources or (unrecorded != SIMULATED and recorded.nothing):
+        return _of_the_broker(
+            day, recorded, sources, broker, Quota(market_dir / QUOTA_FILE, now_ns=now_ns, sleep=sleep)
+        )
     seed, events = _one_market(day, recorded)
     sessions = sessions_of(day)
     past_ns = _last_answer_ns(day) if recorded.markets else min(session.trial_ns for session in sessions)
@@ -58,6 +122,26 @@ def history_for(
     return Metered(history, quota)
 
 
+def _of_the_broker(
+    day: date, recorded: _Recorded, sources: Sequence[str], broker: BrokerConnection | None, quota: Quota
+) -> Metered:
+    """`sources`: from which of the broker's services the day was recorded; none where nothing of it was."""
+    if len(sources) > 1 or (sources and recorded.markets):
+        seen = [f"{source} in {recorded.others[source]}" for source in sources]
+        seen += [f"a simulated market in {path}" for path in recorded.markets.values()]
+        raise HistoryUnavailable(
+            f"{day} was recorded from different markets, and one trading day has one history ({'; '.join(seen)}). Keep "
+            f"each in a --data-dir of its own"
+        )
+    where = f"{day} was recorded from {sources[0]} ({recorded.others[sources[0]]})" if sources else f"{day}"
+    if broker is None:
+        raise HistoryUnavailable(f"{where}, and nobody may ask the broker here")
+    try:
+        return Metered(broker.history(sources[0] if sources else broker.source), quota)
+    except HistoryUnavailable as reason:
+        raise HistoryUnavailable(f"{where}, and the broker cannot be asked about it: {reason}") from None
+
+
 @dataclass(frozen=True, slots=True)
 class _Recorded:
     """Who was recorded on a day, with one segment each as the witness."""
@@ -65,6 +149,11 @@ class _Recorded:
     markets: dict[tuple[int, int], Path] = field(default_factory=dict)  # (seed, events) of simulated exchanges
     others: dict[str, Path] = field(default_factory=dict)  # other sources with events of the day
     unreadable: list[wal.WalError] = field(default_factory=list)
+
+    @property
+    def nothing(self) -> bool:
+        """Nothing of the day is in the log."""
+        return not (self.markets or self.others or self.unreadable)
 
 
 def _recorded(day: date, wal_dir: Path) -> _Recorded:
@@ -76,7 +165,7 @@ def _recorded(day: date, wal_dir: Path) -> _Recorded:
             if header.source == SIMULATED and "day" in config:
                 if config["day"] == str(day):
                     found.markets.setdefault(_market(path, config), path)
-            elif _holds(path, day):
+            elif _holds(path, header, day):
                 found.others.setdefault(header.source, path)
         except wal.WalError as error:
             found.unreadable.append(error)
@@ -94,11 +183,14 @@ def _market(path: Path, config: dict[str, object]) -> tuple[int, int]:
     return seed, events
 
 
-def _holds(path: Path, day: date) -> bool:
-    """Whether a segment of another source may hold events of the day; an unsealed one says nothing and may."""
+def _holds(path: Path, header: wal.SegmentHeader, day: date) -> bool:
+    """Whether a segment of another source may hold events of the day; an unsealed import says nothing and may."""
     stamps = (wal.footer(path) or {}).get("exchange_ns")
     if not isinstance(stamps, list) or len(stamps) != 2:
-        return True
+        if header.clock != "real":
+            return True
+        # A recorder begins a new one every quarter of an hour: what is not sealed is of about then.
+        stamps = [header.created_ns - HOUR_NS, header.created_ns + HOUR_NS]
     sessions = sessions_of(day)
     opens_ns, closes_ns = min(session.trial_ns for session in sessions), max(session.close_ns for session in sessions)
     return bool(stamps[0] <= closes_ns and stamps[1] >= opens_ns)
@@ -130,8 +222,6 @@ def _one_market(day: date, recorded: _Recorded) -> tuple[int, int | None]:
 
 
 def _why_none(source: str) -> str:
-    if source == "shioaji":
-        return "the broker's own history is not connected in this release"
     if source == SIMULATED:
         return "its header does not say which simulated market it was"
     if source == "replay":

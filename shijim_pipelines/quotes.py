@@ -18,7 +18,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shijim_live.broker.history import History
+from shijim_live.broker.history import History, HistoryUnavailable
 from shijim_live.calendar import (
     CLOSE_GRACE_NS,
     MINUTE_NS,
@@ -34,7 +34,7 @@ from shijim_live.calendar import (
     session_bounds,
     wall_clock,
 )
-from shijim_live.instruments import expiry, instrument, root_of
+from shijim_live.instruments import FUTURES_ROOTS, concrete_code, expiry, instrument, root_of
 from shijim_live.store.parquet import replace_durably
 from shijim_pipelines.answers import AnswerRefused, columns_of, count, e6
 from shijim_pipelines.contracts import INSTRUMENTS_SCHEMA, contract_table
@@ -110,8 +110,8 @@ def fetch_quotes(
             f"kbars of {day}: not a minute of any of {len(over)} codes: the traffic is used up. Ask again later"
         )
     columns = {name: [getattr(rows[key], name) for key in sorted(rows)] for name in SCHEMA.names}
-    metadata = {"trading_day": str(day), "closed": ",".join(closed), "by_minute": ",".join(over),
-                "unanswered": ",".join(unanswered)}  # fmt: skip
+    metadata = {"trading_day": str(day), "source": history.source, "closed": ",".join(closed),
+                "by_minute": ",".join(over), "unanswered": ",".join(unanswered)}  # fmt: skip
     return pa.table(columns, SCHEMA.with_metadata(metadata))
 
 
@@ -302,7 +302,7 @@ def fetch_instruments(history: History, day: date, as_of_ns: int | None = None) 
     `as_of_ns` is when it is asked; None says nothing of it, and such a table is never too old.
     """
     table = contract_table(history.instruments(day), f"instruments of {day}")
-    metadata = {"trading_day": str(day)}
+    metadata = {"trading_day": str(day), "source": history.source}
     if as_of_ns is not None:
         metadata["refreshed"] = str(last_contract_update(day, as_of_ns))
     return table.replace_schema_metadata(metadata)
@@ -358,6 +358,7 @@ def instruments_of(day: date, market_dir: Path, history: History | None, as_of_n
     """
     if history is None or instruments_path(market_dir, day).exists():
         table = read_instruments(market_dir, day)
+        _refuse_another(table, history, instruments_path(market_dir, day))
         if history is None or as_of_ns is None or _is_fresh(table, day, as_of_ns):
             return table
     write_instruments(fetch_instruments(history, day, as_of_ns), market_dir, day)
@@ -381,6 +382,7 @@ def quotes_of(
     known: set[str] = set()  # what was asked by the minute before is asked again: a total is not forgotten
     if history is None or quotes_path(market_dir, day).exists():
         table = read_quotes(market_dir, day)
+        _refuse_another(table, history, quotes_path(market_dir, day))
         known = {code for code in _said(table, "by_minute").split(",") if code}
         missing = sorted(set(closed_sessions(day, as_of_ns)) - set(_said(table, "closed").split(",")))
         asked = set(_said(table, "by_minute").split(",")) - set(unanswered(table))
@@ -391,9 +393,28 @@ def quotes_of(
                 f"{quotes_path(market_dir, day)}: is from before {', '.join(missing) or 'all was asked'} was over. "
                 f"Run: shijim quotes --day {day}"
             )
-    futures = [code for _, code in near_months(instruments_of(day, market_dir, history), day)]
+    futures = _futures_to_ask(day, market_dir, history)
     write_quotes(fetch_quotes(history, day, sorted({*futures, *by_minute, *known}), as_of_ns), market_dir, day)
     return read_quotes(market_dir, day)
+
+
+def _refuse_another(table: pa.Table, history: History | None, path: Path) -> None:
+    """What one market said is no part of another's day."""
+    said = _said(table, "source")
+    if history is not None and said and said != history.source:
+        raise AnswerRefused(
+            f"{path}: was answered by {said}, and {history.source} is asked now. Keep each in a --data-dir of its own, "
+            f"or delete the file"
+        )
+
+
+def _futures_to_ask(day: date, market_dir: Path, history: History) -> list[str]:
+    """Near months by the day's list; where the broker keeps no list of a past day, by what the codes say."""
+    try:
+        return [code for _, code in near_months(instruments_of(day, market_dir, history), day)]
+    except HistoryUnavailable:
+        near = [concrete_code(f"{root}R1", day) for root in FUTURES_ROOTS]
+        return near + [concrete_code(f"{code[:3]}R2", day) for code in near if expiry(code, day) == day]
 
 
 def near_months(instruments: pa.Table, day: date) -> list[tuple[str, str]]:

@@ -27,7 +27,7 @@ from shijim_pipelines.answers import AnswerRefused
 from shijim_pipelines.archive import NothingArchived
 from shijim_pipelines.contracts import Readiness, readiness
 from shijim_pipelines.event_file import InvalidDataset
-from shijim_pipelines.history import history_for
+from shijim_pipelines.history import SIMULATED, BrokerConnection, history_for
 from shijim_pipelines.proof import audit, backfill, certificate, ledger
 from shijim_pipelines.proof.day_segments import Manifests, not_archived
 from shijim_pipelines.proof.gap_report import GapReport, read_report, write_report
@@ -39,9 +39,16 @@ if TYPE_CHECKING:
     from shijim_pipelines.backtests import BacktestResult, Track
 
 
-def history_of(settings: Settings, day: date, defects: frozenset[Defect] = frozenset()) -> History:
+def history_of(
+    settings: Settings,
+    day: date,
+    defects: frozenset[Defect] = frozenset(),
+    *,
+    broker: BrokerConnection | None = None,
+) -> History:
     """Whom to ask about a day. Raises HistoryUnavailable for what no broker can be asked about."""
-    return history_for(day, settings.wal_dir, settings.market_dir, defects=defects)
+    places = (settings.wal_dir, settings.market_dir)
+    return history_for(day, *places, defects=defects, broker=broker, unrecorded=settings.history)
 
 
 def wanted_codes(settings: Settings, day: date) -> tuple[str, ...]:
@@ -80,7 +87,7 @@ def _is_recorded(settings: Settings, day: date) -> bool:
 
 def choose(settings: Settings, day: date, history: History, now_ns: int,
            progress: Callable[[date, int, int], None] = lambda *_: None,
-           symbols: Sequence[Rule] = ()) -> tuple[Universe, Path]:  # fmt: skip
+           symbols: Sequence[Rule] = (), broker: BrokerConnection | None = None) -> tuple[Universe, Path]:  # fmt: skip
     """Ranks the universe of the day, or takes a person's list, and writes it where `shijim-live record` reads it.
 
     Once the day is recorded its universe stands: another would claim that other codes should have been recorded.
@@ -96,7 +103,7 @@ def choose(settings: Settings, day: date, history: History, now_ns: int,
 
     def asked(before: date) -> History | None:
         try:
-            return history_of(settings, before)
+            return history_of(settings, before, broker=broker)
         except HistoryUnavailable:
             return None
 
@@ -110,6 +117,8 @@ def choose(settings: Settings, day: date, history: History, now_ns: int,
         settings.total_shards,
         as_of_ns=now_ns,
         history_of=asked,
+        # The simulated exchange matches stocks under disposition as any other.
+        punished=() if history.source == SIMULATED else history.punish()["code"],
         symbols=symbols,
         progress=progress,
     )
@@ -165,14 +174,15 @@ def fill_gaps(settings: Settings, day: date, actor: str, now_ns: int, defects: f
               progress: backfill.Progress | None = None) -> backfill.Backfilled | GivenUp:  # fmt: skip
     """One attempt at the gaps of the day's report that are open. Raises ReportDamaged where the day was not audited."""
     keep_ledger(settings, day, actor, now_ns)
-    try:
-        history = history_of(settings, day, defects)
-    except HistoryUnavailable as reason:
-        if not reason.for_good:
-            raise
-        return GivenUp(ledger.give_up(settings.reports_dir, day, str(reason), actor, now_ns), str(reason))
-    places = (settings.archive_dir, settings.wal_dir, settings.reports_dir, settings.market_dir)
-    return backfill.backfill_day(day, *places, history, actor, now_ns, progress)
+    with BrokerConnection(settings) as broker:
+        try:
+            history = history_of(settings, day, defects, broker=broker)
+        except HistoryUnavailable as reason:
+            if not reason.for_good:
+                raise
+            return GivenUp(ledger.give_up(settings.reports_dir, day, str(reason), actor, now_ns), str(reason))
+        places = (settings.archive_dir, settings.wal_dir, settings.reports_dir, settings.market_dir)
+        return backfill.backfill_day(day, *places, history, actor, now_ns, progress)
 
 
 def certify(settings: Settings, day: date, actor: str, now_ns: int) -> certificate.Certificates:

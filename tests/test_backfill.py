@@ -14,7 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 from made_records import ns, trade, trades, write_log
 
-from shijim_live.broker.history import Columns, HistoryUnavailable, QuotaExhausted, Row
+from shijim_live.broker.history import (
+    AnswerRefused,
+    Columns,
+    HistoryUnavailable,
+    NotAnswered,
+    QuotaExhausted,
+    Row,
+)
 from shijim_live.calendar import TAIPEI_OFFSET_NS, Market
 from shijim_live.events import (
     ABSENT_I64,
@@ -34,7 +41,7 @@ from shijim_pipelines.archive import archive_all
 from shijim_pipelines.datasets import Request, make_dataset
 from shijim_pipelines.hft_dataset import FeedLatency, InvalidDataset
 from shijim_pipelines.proof import answer
-from shijim_pipelines.proof.answer import AnswerRefused, judged, raw_table
+from shijim_pipelines.proof.answer import judged, raw_table
 from shijim_pipelines.proof.audit import audit_day
 from shijim_pipelines.proof.backfill import Backfilled, backfill_day, describe_backfill
 from shijim_pipelines.proof.ledger import State, open_gaps, read_ledger, record_report, standing
@@ -252,6 +259,48 @@ def test_an_answer_that_proves_nothing_is_in_quarantine_with_the_reason_and_noth
     assert f"quarantined: {path}" in describe_backfill(done)
     assert list((tmp_path / "wal").glob("backfill-*")) == []
     assert filled(tmp_path, Told(told(WHOLE))).lots == 5
+
+
+def test_an_answer_that_is_refused_fills_nothing_and_is_kept_with_the_reason(tmp_path: Path) -> None:
+    """Even where a part of it could be proven: the answer is the one that was judged."""
+    recorded(tmp_path, WHOLE[:4] + WHOLE[6:])
+
+    def refused(code: str) -> Columns:
+        raise AnswerRefused(f"ticks of {code} on {DAY}, row 9: back in time. It was asked 2 times", told(WHOLE))
+
+    done = filled(tmp_path, Told(refused))
+    assert (done.gaps, done.asked, states(tmp_path)) == (0, ("TXFD6",), ["CLASSIFIED"])
+    assert done.left[0].reason == "ticks of TXFD6 on 2026-04-09, row 9: back in time. It was asked 2 times"
+    assert read_ledger(tmp_path / "reports", DAY)[-1].evidence["reason"] == done.left[0].reason
+    [path] = done.quarantined
+    assert pq.read_table(path).num_rows == len(WHOLE)
+    assert filled(tmp_path, Told(told(WHOLE))).lots == 5
+
+
+def test_one_code_without_an_answer_keeps_no_other_from_being_filled_and_two_end_the_attempt(tmp_path: Path) -> None:
+    events = {code: trades(code, OPEN, [1] * length) for code, length in (("MXFD6", 40), ("TMFD6", 30), ("TXFD6", 20))}
+    recorded(tmp_path, [event for each in events.values() for event in each[:4] + each[6:]])
+    lost = {"TXFD6"}
+
+    def answered(code: str) -> Columns:
+        if code in lost:
+            raise NotAnswered(f"ticks of {code} on {DAY}: no answer in 4 tries and 20 s: timed out")
+        return told(events[code])
+
+    history = Told(answered)
+    done = filled(tmp_path, history)
+    assert history.asked == ["TXFD6", "TMFD6", "MXFD6"] and done.asked == ("TMFD6", "MXFD6")
+    assert (done.gaps, done.exhausted) == (2, "")
+    assert [(left.code, "timed out" in left.reason) for left in done.left] == [("TXFD6", True)]
+    other = tmp_path / "other"
+    recorded(other, [event for each in events.values() for event in each[:4] + each[6:]])
+    lost |= {"TMFD6", "MXFD6"}
+    history.asked = []
+    done = filled(other, history)
+    assert history.asked == ["TXFD6", "TMFD6"] and "TMFD6" in done.exhausted
+    assert set(states(other)) == {"CLASSIFIED"}
+    lost.clear()
+    assert filled(other, history).left == ()
 
 
 def test_a_gap_that_late_trades_made_smaller_is_filled_for_the_rest(tmp_path: Path) -> None:

@@ -379,7 +379,7 @@ def test_defects_are_handed_on(tmp_path: Path) -> None:
     [
         ("import:txf_l5", "an import is all that its file holds"),
         ("replay", "a replay is of another recording"),
-        ("shioaji", "not connected in this release"),
+        ("shioaji", "nobody may ask the broker here"),
         ("simulated", "does not say which simulated market"),
     ],
 )
@@ -395,6 +395,24 @@ def test_a_simulated_market_beside_an_import_has_its_history(tmp_path: Path) -> 
     write_log(wal_dir, trades("TXFD6", "2026-04-09 09:00:00", [1, 2]), source="import:seed")
     (wal_dir / "broken.wal").write_bytes(b"SHIJIMW1 but no more")
     assert same_market(history_for(DAY, wal_dir, tmp_path / "market"), 3, SMALL)
+
+
+def test_a_simulated_market_beside_a_day_of_the_broker_has_no_history(tmp_path: Path) -> None:
+    wal_dir = simulated(tmp_path)
+    write_log(wal_dir, trades("TXFD6", "2026-04-09 09:00:00", [1, 2]), source="shioaji", run_id="00000000000000cd")
+    with pytest.raises(HistoryUnavailable, match=r"different markets.*shioaji in .*a simulated market in .*data-dir"):
+        history_for(DAY, wal_dir, tmp_path / "market")
+
+
+def test_a_recorder_that_runs_today_takes_no_other_day_for_its_own(tmp_path: Path) -> None:
+    wal_dir = simulated(tmp_path, seed=3)
+    today = trades("TXFD6", "2026-04-10 09:00:00", [1, 2])
+    header = {"source": "shioaji", "clock": "real", "created_ns": ns("2026-04-10 09:00:00")}
+    [running] = write_log(wal_dir, today, run_id="00000000000000cd", **header)
+    running.write_bytes(running.read_bytes()[:-20])  # without its footer, as while it is written
+    assert history_for(DAY, wal_dir, tmp_path / "market").source == "simulated"
+    with pytest.raises(HistoryUnavailable, match="2026-04-10 was recorded from shioaji"):
+        history_for(date(2026, 4, 10), wal_dir, tmp_path / "market")
 
 
 @pytest.mark.parametrize(

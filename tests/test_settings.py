@@ -15,7 +15,7 @@ from shijim_live.settings import SETTINGS_HELP, ClickHouse, Secret, Settings, Se
 ROOT = Path(__file__).parents[1]
 NAMES_IN_THE_DESIGN = """
 SHIOAJI_API_KEY SHIOAJI_SECRET_KEY SHIOAJI_SIMULATION SHIOAJI_CA_PATH SHIOAJI_CA_PASSWORD
-SHIJIM_DATA_DIR SHIJIM_RAW_DIR SHIJIM_FALLBACK_DIR SHIJIM_ARCHIVE_URL CLICKHOUSE_DSN CLICKHOUSE_CLUSTER
+SHIJIM_DATA_DIR SHIJIM_RAW_DIR SHIJIM_HISTORY SHIJIM_FALLBACK_DIR SHIJIM_ARCHIVE_URL CLICKHOUSE_DSN CLICKHOUSE_CLUSTER
 SHIJIM_CH_FLUSH_THRESHOLD SHIJIM_CH_FLUSH_INTERVAL_SEC SHIJIM_CH_ASYNC_INSERT SHIJIM_CH_ASYNC_WAIT
 SHARD_ID TOTAL_SHARDS SHIJIM_STARTUP_JITTER_SEC SHIJIM_BUS_MAX_QUEUE
 UNIVERSE_STRATEGIES UNIVERSE_LIMIT UNIVERSE_LOOKBACK_DAYS SHIJIM_METRICS_PORT
@@ -50,35 +50,38 @@ def test_an_empty_environment_gives_working_defaults(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+EVERY = {
+    "SHIOAJI_API_KEY": "key",
+    "SHIOAJI_SECRET_KEY": "secret",
+    "SHIOAJI_SIMULATION": "off",
+    "SHIOAJI_CA_PATH": "ca.pfx",
+    "SHIOAJI_CA_PASSWORD": "pass",
+    "SHIJIM_RAW_DIR": "fast",
+    "SHIJIM_HISTORY": "shioaji",
+    "SHIJIM_FALLBACK_DIR": "refused",
+    "SHIJIM_ARCHIVE_URL": "s3://bucket/prefix",
+    "CLICKHOUSE_DSN": "https://me:p%40ss@db.example/ticks",
+    "CLICKHOUSE_CLUSTER": "main",
+    "SHIJIM_CH_FLUSH_THRESHOLD": "10",
+    "SHIJIM_CH_FLUSH_INTERVAL_SEC": "0.25",
+    "SHIJIM_CH_ASYNC_INSERT": "YES",
+    "SHIJIM_CH_ASYNC_WAIT": "1",
+    "SHARD_ID": "2",
+    "TOTAL_SHARDS": "3",
+    "SHIJIM_STARTUP_JITTER_SEC": "30",
+    "SHIJIM_BUS_MAX_QUEUE": "1024",
+    "UNIVERSE_STRATEGIES": "unusual, volume",
+    "UNIVERSE_LIMIT": "5",
+    "UNIVERSE_LOOKBACK_DAYS": "7",
+    "SHIJIM_METRICS_PORT": "0",
+    "SHIJIM_ALERT_COMMAND": "notify --urgent",
+    "SHIJIM_ALERT_WEBHOOK": "https://hooks.example/key",
+}
+
+
 def test_every_value_is_read_with_its_type(tmp_path: Path) -> None:
     (tmp_path / "ca.pfx").write_bytes(b"")
-    environ = {
-        "SHIOAJI_API_KEY": "key",
-        "SHIOAJI_SECRET_KEY": "secret",
-        "SHIOAJI_SIMULATION": "off",
-        "SHIOAJI_CA_PATH": "ca.pfx",
-        "SHIOAJI_CA_PASSWORD": "pass",
-        "SHIJIM_DATA_DIR": str(tmp_path / "d"),
-        "SHIJIM_RAW_DIR": "fast",
-        "SHIJIM_FALLBACK_DIR": "refused",
-        "SHIJIM_ARCHIVE_URL": "s3://bucket/prefix",
-        "CLICKHOUSE_DSN": "https://me:p%40ss@db.example/ticks",
-        "CLICKHOUSE_CLUSTER": "main",
-        "SHIJIM_CH_FLUSH_THRESHOLD": "10",
-        "SHIJIM_CH_FLUSH_INTERVAL_SEC": "0.25",
-        "SHIJIM_CH_ASYNC_INSERT": "YES",
-        "SHIJIM_CH_ASYNC_WAIT": "1",
-        "SHARD_ID": "2",
-        "TOTAL_SHARDS": "3",
-        "SHIJIM_STARTUP_JITTER_SEC": "30",
-        "SHIJIM_BUS_MAX_QUEUE": "1024",
-        "UNIVERSE_STRATEGIES": "unusual, volume",
-        "UNIVERSE_LIMIT": "5",
-        "UNIVERSE_LOOKBACK_DAYS": "7",
-        "SHIJIM_METRICS_PORT": "0",
-        "SHIJIM_ALERT_COMMAND": "notify --urgent",
-        "SHIJIM_ALERT_WEBHOOK": "https://hooks.example/key",
-    }
+    environ = EVERY | {"SHIJIM_DATA_DIR": str(tmp_path / "d")}
     assert sorted(environ) == sorted(NAMES_IN_THE_DESIGN)
     settings = Settings.load(environ, tmp_path)
     assert settings == Settings(
@@ -89,6 +92,7 @@ def test_every_value_is_read_with_its_type(tmp_path: Path) -> None:
         ca_password=Secret("pass"),
         data_dir=tmp_path / "d",
         raw_dir=tmp_path / "fast",
+        history="shioaji",
         fallback_dir=tmp_path / "refused",
         archive_url="s3://bucket/prefix",
         clickhouse=ClickHouse("db.example", 8443, True, "ticks", "me", Secret("p@ss")),

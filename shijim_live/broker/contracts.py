@@ -7,7 +7,7 @@ can be made offline. So they are read by attribute, and what a kind does not hav
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Final
 
 from shijim_live.broker.history import Columns
@@ -36,6 +36,8 @@ CONTRACT_FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "Suspended": ("trading_suspended",),
     "UpdateDate": ("update_date",),
 }
+# By type and not by isinstance: an enum of the SDK passes for a str, and is none.
+PLAIN_TYPES: Final = frozenset({str, int, float, bool, date, datetime, type(None)})
 
 
 def listed(infos: Iterable[object]) -> Columns:
@@ -50,7 +52,5 @@ def _said(info: object, attributes: tuple[str, ...]) -> Any:
         value = getattr(info, attribute, None)
         if value is None or value == "":
             continue
-        if isinstance(value, str | int | float | date):
-            return value
-        return getattr(value, "value", None) or str(value)
+        return value if type(value) in PLAIN_TYPES else getattr(value, "value", None) or str(value)
     return None

@@ -1,25 +1,34 @@
-"""What the broker knows of the past: the questions, the shapes of its answers, and the meter between the two.
+"""What the broker knows of the past: the questions, and everything between a question and an answer to rely on.
 
-Not an answer: those come from a history of one source (`simulated_history.py`). What asking costs is in `quota.py`.
+Not an answer: those come from a history of one source (`shioaji_history.py`, `simulated_history.py`), in the shapes of
+`shapes.py`. What asking costs is in `quota.py`, when to ask again in `patience.py`, what is refused in
+`answer_checks.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import date
-from typing import Any, Final, Protocol
+from typing import Final, Protocol, TypeVar
 
+from shijim_live.broker import answer_checks
+from shijim_live.broker.patience import NotAnswered, Patience, QuestionRefused
 from shijim_live.broker.quota import Query, Quota, QuotaDamaged, QuotaExhausted, last_reset_day, resets
+from shijim_live.broker.shapes import AnswerRefused, Columns, Row, row_count
 
 __all__ = [
     "KBARS_DAYS_MAX",
     "SCANNER_COUNT_MAX",
+    "SCANNER_TYPES",
     "SNAPSHOT_CODES_MAX",
+    "AnswerRefused",
     "Columns",
     "History",
     "HistoryUnavailable",
     "Metered",
+    "NotAnswered",
     "Query",
+    "QuestionRefused",
     "Quota",
     "QuotaDamaged",
     "QuotaExhausted",
@@ -31,6 +40,11 @@ __all__ = [
 KBARS_DAYS_MAX: Final = 30
 SNAPSHOT_CODES_MAX: Final = 500
 SCANNER_COUNT_MAX: Final = 200
+SCANNER_TYPES: Final = (
+    "ChangePercentRank", "ChangePriceRank", "DayRangeRank", "VolumeRank", "AmountRank", "TickCountRank",
+)  # fmt: skip
+# An answer that cannot be true may be another one the next time; after that it is what the broker has.
+ASKED_AGAIN_MAX: Final = 1
 VALUE_BYTES: Final = 9  # of an answer: a 64-bit number and its type, the most MessagePack takes
 
 
@@ -42,89 +56,12 @@ class HistoryUnavailable(RuntimeError):
         self.for_good = for_good
 
 
-# The shapes of answers
-
-
-class _Fields:
-    """Named values as the SDK's own answers hold them (`MappingMixin` in its stub, pinned by a test).
-
-    `keys()` is a list, `[name]` and `.name` read, `in`, `len`, `dict(x)` and `{**x}` work. It is neither a dict nor a
-    Mapping: no `get`, `items` or `values`, iterating raises TypeError, and nothing can be written.
-    """
-
-    __slots__ = ("_fields",)
-    _fields: dict[str, Any]
-
-    def __init__(self, **fields: Any) -> None:
-        object.__setattr__(self, "_fields", fields)
-
-    def keys(self) -> list[str]:
-        return list(self._fields)
-
-    def __getitem__(self, key: str) -> Any:
-        if not isinstance(key, str):
-            raise TypeError(f"argument 'key': '{type(key).__name__}' object is not an instance of 'str'")
-        return _read(self._fields[key])
-
-    def __getattr__(self, name: str) -> Any:
-        # Only for what is no attribute of the class; a dunder is never a field (copying and pickling ask for those).
-        if name.startswith("_") or name not in self._fields:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return _read(self._fields[name])
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"attribute {name!r} of {type(self).__name__!r} objects is not writable")
-
-    def __len__(self) -> int:
-        return len(self._fields)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._fields
-
-    def dict(self) -> dict[str, Any]:
-        """A fresh dict with fresh lists."""
-        return {name: _read(value) for name, value in self._fields.items()}
-
-
-def _read(value: Any) -> Any:
-    """The SDK hands out a new list at every read: changing one changes nothing."""
-    return list(value) if isinstance(value, list) else value
-
-
-class Columns(_Fields):
-    """Lists of equal length by name, like the SDK's Ticks, KBars and DailyQuotes. `len()` counts columns, not rows."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        shown = (f"{name}=[{_first(values)}]" for name, values in self._fields.items())
-        return f"Columns[{row_count(self)}]({', '.join(shown)})"
-
-
-class Row(_Fields):
-    """Values by name, like the SDK's Snapshot and ScannerItem; its enums stand here as the strings they equal."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"Row({', '.join(f'{name}={value!r}' for name, value in self._fields.items())})"
-
-
-def row_count(columns: Columns) -> int:
-    """How many rows columns have; `len()` counts columns."""
-    return max((len(columns[name]) for name in columns.keys()), default=0)  # noqa: SIM118 - it cannot be iterated
-
-
-def _first(values: list[Any]) -> str:
-    return ", ".join([*map(repr, values[:3]), "..."][: len(values) if len(values) < 4 else 4])
-
-
 class History(Protocol):
     """The broker's past of one market. Every answer is the broker's word: `Defect` lists how it has been wrong."""
 
     @property
     def source(self) -> str:
-        """Whose recordings it may fill: "simulated", later "shioaji"."""
+        """Whose recordings it may fill: "simulated", "shioaji" or "shioaji-simulation"."""
 
     def ticks(self, code: str, day: date) -> Columns:
         """Matches in exchange order: ts close volume bid_price bid_volume ask_price ask_volume tick_type.
@@ -154,6 +91,15 @@ class History(Protocol):
         A code without a trade stands there with zeros.
         """
 
+    def punish(self) -> Columns:
+        """Stocks under disposition now: code start_date end_date updated_at interval unit_limit total_limit …"""
+
+    def notice(self) -> Columns:
+        """Stocks under attention now: code updated_at close reason announced_date."""
+
+    def credit_enquires(self, codes: Sequence[str]) -> list[Row]:
+        """Margin and short balances now, a row a code and clearing system. ValueError beyond SNAPSHOT_CODES_MAX."""
+
     def instruments(self, day: date) -> Columns:
         """What can be subscribed that day: Code Name Exchange SecurityType Reference LimitUp LimitDown.
 
@@ -164,17 +110,22 @@ class History(Protocol):
         """The broker's own account of today: connections bytes limit_bytes remaining_bytes."""
 
 
+T = TypeVar("T", Columns, list[Row])
+
+
 class Metered:
-    """A history under a quota: every question is paid for first, and an empty answer is believed only after a look.
+    """A history under a quota: every question is paid for first, tried again, and its answer judged before it is given.
 
     When the traffic is used up the broker answers nothing instead of an error, exactly as on a day without a trade.
     QuotaExhausted is raised instead, before asking where our account or the broker's knows, and after an empty answer
-    when the broker's account then says that nothing is left.
+    when the broker's account then says that nothing is left. Every question may raise NotAnswered, after the tries of
+    `Patience`, and AnswerRefused, after asking once more; each try is paid for.
     """
 
-    def __init__(self, history: History, quota: Quota) -> None:
+    def __init__(self, history: History, quota: Quota, patience: Patience | None = None) -> None:
         self._history = history
         self._quota = quota
+        self._patience = patience or Patience(now_ns=quota.now_ns, sleep=quota.sleep)
         self._looked_day: date | None = None  # when the broker's own account was last asked for
 
     @property
@@ -186,60 +137,127 @@ class Metered:
         return self._quota
 
     def ticks(self, code: str, day: date) -> Columns:
-        return self._columns(Query.TICKS, lambda: self._history.ticks(code, day))
+        return self._asked(
+            Query.TICKS,
+            f"ticks of {code} on {day}",
+            lambda: self._history.ticks(code, day),
+            lambda answer: answer_checks.check_ticks(answer, code, day),
+        )
 
     def kbars(self, code: str, first: date, last: date) -> Columns:
-        return self._columns(Query.KBARS, lambda: self._history.kbars(code, first, last))
+        return self._asked(
+            Query.KBARS,
+            f"kbars of {code} from {first} to {last}",
+            lambda: self._history.kbars(code, first, last),
+            lambda answer: answer_checks.check_kbars(answer, code, first, last),
+        )
 
     def daily_quotes(self, day: date) -> Columns:
-        return self._columns(Query.DAILY_QUOTES, lambda: self._history.daily_quotes(day))
+        return self._asked(
+            Query.DAILY_QUOTES,
+            f"daily_quotes of {day}",
+            lambda: self._history.daily_quotes(day),
+            lambda answer: answer_checks.check_daily_quotes(answer, day),
+        )
 
     def snapshots(self, codes: Sequence[str]) -> list[Row]:
-        return self._rows(Query.SNAPSHOTS, lambda: self._history.snapshots(codes))
+        return self._asked(
+            Query.SNAPSHOTS,
+            f"snapshots of {len(codes):,} codes",
+            lambda: self._history.snapshots(codes),
+            lambda answer: answer_checks.check_snapshots(answer, codes),
+        )
 
     def scanners(self, scanner_type: str, day: date, *, ascending: bool = True, count: int = 100) -> list[Row]:
-        return self._rows(
-            Query.SCANNERS, lambda: self._history.scanners(scanner_type, day, ascending=ascending, count=count)
+        return self._asked(
+            Query.SCANNERS,
+            f"scanner {scanner_type} of {day}",
+            lambda: self._history.scanners(scanner_type, day, ascending=ascending, count=count),
+            lambda answer: answer_checks.check_scanners(answer, scanner_type, day, ascending=ascending, count=count),
+        )
+
+    def punish(self) -> Columns:
+        def check(answer: Columns) -> None:
+            answer_checks.check_listing(answer, answer_checks.PUNISH, "punish")
+
+        return self._asked(Query.PUNISH, "punish", self._history.punish, check)
+
+    def notice(self) -> Columns:
+        def check(answer: Columns) -> None:
+            answer_checks.check_listing(answer, answer_checks.NOTICE, "notice")
+
+        return self._asked(Query.NOTICE, "notice", self._history.notice, check)
+
+    def credit_enquires(self, codes: Sequence[str]) -> list[Row]:
+        return self._asked(
+            Query.CREDIT_ENQUIRES,
+            f"credit_enquires of {len(codes):,} codes",
+            lambda: self._history.credit_enquires(codes),
+            lambda answer: answer_checks.check_credit(answer, codes),
         )
 
     def instruments(self, day: date) -> Columns:
-        return self._history.instruments(day)
+        return self._patience.ask(f"instruments of {day}", lambda: self._history.instruments(day))
 
     def usage(self) -> Row:
-        return self._history.usage()
+        return self._patience.ask("usage", self._usage)
 
-    def _columns(self, query: Query, ask: Callable[[], Columns]) -> Columns:
-        reserved = self._paid(query)
-        answer = ask()
-        self._settle(query, reserved, row_count(answer) * len(answer))
-        return answer
+    def _asked(self, query: Query, what: str, ask: Callable[[], T], check: Callable[[T], None]) -> T:
+        """The answer that passed its check. AnswerRefused, NotAnswered, QuotaExhausted, and what the source raises."""
+        for _ in range(ASKED_AGAIN_MAX + 1):
+            answer = self._patience.ask(what, lambda: self._paid_for(query, ask))
+            try:
+                check(answer)
+            except AnswerRefused as refusal:
+                refused = AnswerRefused(f"{refusal}. It was asked {ASKED_AGAIN_MAX + 1} times", answer)
+            else:
+                return answer
+        raise refused
 
-    def _rows(self, query: Query, ask: Callable[[], list[Row]]) -> list[Row]:
-        reserved = self._paid(query)
-        answer = ask()
-        self._settle(query, reserved, sum(len(row) for row in answer))
-        return answer
-
-    def _paid(self, query: Query) -> int:
+    def _paid_for(self, query: Query, ask: Callable[[], T]) -> T:
+        """One try: charged, asked, settled."""
         today = last_reset_day(self._quota.now_ns())
         if self._looked_day != today:
             self._look()
             self._looked_day = today
-        return self._quota.charge(query)
-
-    def _settle(self, query: Query, reserved: int, values: int) -> None:
+        reserved = self._quota.charge(query)
+        try:
+            answer = ask()
+        except NotAnswered:
+            # How much of an answer was on its way only the broker knows: its own account is looked at before the next.
+            self._quota.settle(reserved, 0)
+            self._looked_day = None
+            raise
+        except (QuestionRefused, HistoryUnavailable):
+            self._quota.settle(reserved, 0)  # the question counts, an answer there was none
+            raise
+        except QuotaExhausted as error:
+            self._quota.exhaust()
+            raise QuotaExhausted(f"{error}. {resets(self._quota.now_ns())}") from None
+        values = _values(answer)
         self._quota.settle(reserved, values * VALUE_BYTES)
         if values == 0 and not self._look():
             raise QuotaExhausted(
                 f"the answer to {query} is empty and the broker says that today's traffic is used up: that is no proof "
                 f"that nothing was traded. {resets(self._quota.now_ns())}"
             )
+        return answer
 
     def _look(self) -> bool:
         """Takes over the broker's own account; False when it says that nothing is left."""
-        usage = self._history.usage()
+        usage = self._usage()
         self._quota.learn(usage["bytes"])
         if usage["remaining_bytes"] > 0:
             return True
         self._quota.exhaust()
         return False
+
+    def _usage(self) -> Row:
+        usage = self._history.usage()
+        answer_checks.check_usage(usage)
+        return usage
+
+
+def _values(answer: Columns | list[Row]) -> int:
+    """How many values an answer has."""
+    return row_count(answer) * len(answer) if isinstance(answer, Columns) else sum(map(len, answer))

@@ -175,6 +175,11 @@ class Leases:
         with self._logins() as account:
             account.not_before_ns = max(account.not_before_ns, self.now_ns() + wait_ns)
 
+    def sent_away_ns(self) -> int:
+        """For how long the broker takes nobody of this person; 0 = it does now."""
+        with self._logins() as account:
+            return max(0, account.not_before_ns - self.now_ns())
+
     def logins(self) -> tuple[int, ...]:
         """When this person logged in, as far back as a limit reaches."""
         with self._logins() as account:

@@ -43,6 +43,9 @@ RESERVED_BYTES: Final = {
     "snapshots": 200_000,
     "scanners": 100_000,
     "daily_quotes": 400_000,
+    "punish": 100_000,
+    "notice": 100_000,
+    "credit_enquires": 200_000,  # four rows a code
 }
 QUOTA_VERSION: Final = 1
 QUOTA_FILE: Final = "quota.json"  # in Settings.market_dir
@@ -64,6 +67,9 @@ class Query(StrEnum):
     SNAPSHOTS = "snapshots"
     SCANNERS = "scanners"
     DAILY_QUOTES = "daily_quotes"
+    PUNISH = "punish"
+    NOTICE = "notice"
+    CREDIT_ENQUIRES = "credit_enquires"
 
 
 @dataclass(slots=True)
@@ -109,7 +115,7 @@ class Quota:
     ) -> None:
         self.path = path
         self.now_ns = now_ns
-        self._sleep = sleep
+        self.sleep = sleep
         self._session_open = session_open
         self._bytes_max = bytes_max
 
@@ -119,7 +125,7 @@ class Quota:
         QuotaExhausted when a budget of the day does not hold it.
         """
         while (wait_ns := self._try(query)) > 0:
-            self._sleep((wait_ns + SECOND_NS // 1_000) / SECOND_NS)
+            self.sleep((wait_ns + SECOND_NS // 1_000) / SECOND_NS)
         return RESERVED_BYTES[query]
 
     def _try(self, query: Query) -> int:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from time import time_ns
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from shijim_live.broker.gateway import (
     Feed,
@@ -25,6 +25,8 @@ from shijim_live.broker.gateway import (
     Topic,
     TopicRefused,
 )
+from shijim_live.broker.history import SCANNER_TYPES, HistoryUnavailable
+from shijim_live.broker.history_errors import history_error
 from shijim_live.broker.login import (
     LoginForbidden,
     LoginToken,
@@ -38,6 +40,7 @@ from shijim_live.broker.login import (
 from shijim_live.broker.order_budget import OrderBudget
 from shijim_live.broker.order_client import OrderClasses
 from shijim_live.broker.order_events import OrderEvents
+from shijim_live.broker.shioaji_history import HistoryClient, HistoryWords
 from shijim_live.broker.shioaji_orders import ShioajiTrading
 from shijim_live.settings import Settings
 
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
 RECEIVE_WINDOW_MS: Final = 30_000  # the SDK's own: a login that takes longer is refused as "Sign data is timeout"
 SNAPSHOTS_MS: Final = 5_000  # to wait for; the connection's other questions wait as long
 EARLY_EVENTS_MAX: Final = 100  # said between login and `listen`
+T = TypeVar("T")
 TAIPEI: Final = timezone(timedelta(hours=8))
 
 
@@ -123,6 +127,13 @@ class _Contracts(Protocol):
 
 
 _QUOTE_TYPES: Final[dict[Feed, QuoteTypeLiteral]] = {Feed.TICK: "tick", Feed.BOOK: "bid_ask", Feed.QUOTE: "quote"}
+
+
+def _history_words() -> HistoryWords:
+    from shioaji import ScannerType, TicksQueryType
+
+    types = {name: getattr(ScannerType, name) for name in SCANNER_TYPES}
+    return HistoryWords(TicksQueryType.AllDay, types)
 
 
 class ShioajiGateway:
@@ -245,6 +256,12 @@ class ShioajiGateway:
             client.set_order_callback(trading.events.received)
         return trading
 
+    def ask(self, what: str, question: Callable[[HistoryClient, HistoryWords], T]) -> T:
+        """One question about the past: the errors of `history_errors.py`, and those of the question itself."""
+        client = self._connected()
+        with self._explained(lambda error: history_error(error, self._secrets, what)):
+            return question(client, _history_words())
+
     def logout(self) -> None:
         """Gives the connection back; what goes wrong with one that is gone is kept for a person to read."""
         client, self._client, self._listener = self._client, None, None
@@ -288,11 +305,11 @@ class ShioajiGateway:
         return self._contracts[code]
 
     @contextmanager
-    def _explained(self, meaning: Callable[[BaseException], GatewayError]) -> Iterator[None]:
+    def _explained(self, meaning: Callable[[BaseException], Exception]) -> Iterator[None]:
         """The SDK's errors as ours. Without the SDK's behind them: its text and its frames hold the keys."""
         try:
             yield
-        except (GatewayError, KeyboardInterrupt, SystemExit):
+        except (GatewayError, HistoryUnavailable, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 - the SDK's panics are no Exception
             raise meaning(error) from None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import random
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, time
 from typing import Final
 
-from shijim_live.broker.history import Row
+from shijim_live.broker.history import Columns, Row
 from shijim_live.broker.simulated_past import SHARES_PER_LOT, Figures, Trades, figures_of
-from shijim_live.calendar import TAIPEI_OFFSET_NS, Market
+from shijim_live.calendar import TAIPEI_OFFSET_NS, Market, next_trading_day, previous_trading_day
 from shijim_live.instruments import PRICE_SCALE, Instrument, instrument, tick_size_e6
 
 CENT_E6: Final = 10_000
@@ -157,9 +158,69 @@ def rank_value(at: Standing, scanner_type: str) -> int:
     }[scanner_type]
 
 
-SCANNER_TYPES: Final = (
-    "ChangePercentRank", "ChangePriceRank", "DayRangeRank", "VolumeRank", "AmountRank", "TickCountRank",
-)  # fmt: skip
+PUNISHED_MAX, NOTICED_MAX = 2, 3  # of the stocks there are; a dozen of a thousand in Taiwan
+PUNISHED_DAYS: Final = 10
+CREDIT_SYSTEMS: Final = ("HE", "HC", "HN", "HF")  # as the broker's page shows them
+CREDIT_LOTS_MAX: Final = 2_000
+
+
+def punished(codes: Sequence[str], day: date, chance: random.Random) -> Columns:
+    """A Punish: matched every few minutes, for ten trading days of which `day` is one."""
+    chosen = sorted(chance.sample(codes, min(len(codes), chance.randint(1, PUNISHED_MAX))))
+    starts = [_days_on(day, -chance.randrange(PUNISHED_DAYS)) for _ in chosen]
+    announced = [previous_trading_day(start) for start in starts]
+    return Columns(
+        code=chosen,
+        start_date=starts,
+        end_date=[_days_on(start, PUNISHED_DAYS - 1) for start in starts],
+        updated_at=[_afternoon(day) for day in announced],
+        interval=[f"{chance.choice((5, 20))}分鐘" for _ in chosen],
+        unit_limit=prices([10 * PRICE_SCALE] * len(chosen)),
+        total_limit=prices([30 * PRICE_SCALE] * len(chosen)),
+        description=["simulated disposition"] * len(chosen),
+        announced_date=announced,
+    )
+
+
+def noticed(closes_e6: Mapping[str, int], day: date, chance: random.Random) -> Columns:
+    """A Notice, announced on the trading day before."""
+    chosen = sorted(chance.sample(sorted(closes_e6), min(len(closes_e6), chance.randint(1, NOTICED_MAX))))
+    before = previous_trading_day(day)
+    return Columns(
+        code=chosen,
+        updated_at=[_afternoon(before)] * len(chosen),
+        close=prices(closes_e6[code] for code in chosen),
+        reason=["simulated attention"] * len(chosen),
+        announced_date=[before] * len(chosen),
+    )
+
+
+def credit(code: str, day: date, chance: random.Random) -> list[Row]:
+    """CreditEnquires of one stock."""
+    return [
+        Row(
+            update_time=_afternoon(previous_trading_day(day)).isoformat(" "),
+            system=system,
+            stock_id=code,
+            margin_unit=chance.randint(0, CREDIT_LOTS_MAX),
+            short_unit=chance.randint(0, CREDIT_LOTS_MAX // 10),
+            margin_loan_ratio=60,
+            short_margin_ratio=90,
+        )
+        for system in CREDIT_SYSTEMS
+    ]
+
+
+def _days_on(day: date, count: int) -> date:
+    """So many trading days later, or earlier."""
+    for _ in range(abs(count)):
+        day = next_trading_day(day) if count > 0 else previous_trading_day(day)
+    return day
+
+
+def _afternoon(day: date) -> datetime:
+    """When the exchange publishes what is to hold from the next day on."""
+    return datetime.combine(day, time(17, 30))
 
 
 def _shared(at: Standing) -> dict[str, float]:

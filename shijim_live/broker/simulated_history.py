@@ -12,14 +12,24 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from typing import Final
 
-from shijim_live.broker.history import KBARS_DAYS_MAX, SCANNER_COUNT_MAX, SNAPSHOT_CODES_MAX, Columns, Row, row_count
-from shijim_live.broker.quota import TRAFFIC_BYTES_MAX, last_reset_day
+from shijim_live.broker.history import (
+    KBARS_DAYS_MAX,
+    SCANNER_COUNT_MAX,
+    SCANNER_TYPES,
+    SNAPSHOT_CODES_MAX,
+    Columns,
+    Row,
+    row_count,
+)
+from shijim_live.broker.quota import TRAFFIC_BYTES_MAX, Query, last_reset_day
 from shijim_live.broker.simulated import SimulationConfig, dated_code, sessions_of
 from shijim_live.broker.simulated_answers import (
-    SCANNER_TYPES,
     Standing,
+    credit,
+    noticed,
     price_limits,
     prices,
+    punished,
     rank_value,
     scanned,
     snapshot,
@@ -27,6 +37,7 @@ from shijim_live.broker.simulated_answers import (
 )
 from shijim_live.broker.simulated_defects import Columns as TickColumns
 from shijim_live.broker.simulated_defects import Defect, lie, spoiled
+from shijim_live.broker.simulated_desk import SimulatedDesk
 from shijim_live.broker.simulated_past import (
     NO_TRADES,
     SHARES_PER_LOT,
@@ -83,14 +94,19 @@ class SimulatedHistory:
         defective_codes: frozenset[str] | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         limit_bytes: int = TRAFFIC_BYTES_MAX,
+        desk: SimulatedDesk | None = None,
     ) -> None:
-        """`defective_codes`: whose answers have the defects; None = every code's. `now_ns`: what is past at all."""
+        """`defective_codes`: whose answers have the defects; None = every code's. `now_ns`: what is past at all.
+
+        `desk`: where questions are counted and refused, as the broker does; None = nobody counts them.
+        """
         self.seed = seed
         self.config = config or SimulationConfig()
         self.defects = defects
         self._defective_codes = defective_codes
         self._now_ns = now_ns
         self._limit_bytes = limit_bytes
+        self._desk = desk
         self._sent_bytes = 0
         self._sent_since: date | None = None
         self._days: dict[date, PlayedDay] = {}
@@ -103,6 +119,7 @@ class SimulatedHistory:
         The broker's own stock rows show what the match left, in its documented samples; its futures rows the book as
         last pushed.
         """
+        self._admit(Query.TICKS)
         defects = self._defects_of(code)
         asked = previous_trading_day(day) if Defect.WRONG_DAY in defects and _is_known(day) else day
         trades = self._trades(code, asked)
@@ -124,6 +141,7 @@ class SimulatedHistory:
 
     def kbars(self, code: str, first: date, last: date) -> Columns:
         """Only minutes with a trade; the minute that is running holds what was traded so far."""
+        self._admit(Query.KBARS)
         span = (last - first).days + 1
         if not 1 <= span <= KBARS_DAYS_MAX:
             raise ValueError(f"kbars of {code} from {first} to {last}: {span} days; ask for 1 to {KBARS_DAYS_MAX}")
@@ -157,6 +175,7 @@ class SimulatedHistory:
         is in shares, found them equal. The exchange's figure also holds odd lots, fixed-price and block trades, so the
         broker's Volume need not be a multiple of 1,000 nor the board lot's closing total; here it is both.
         """
+        self._admit(Query.DAILY_QUOTES)
         codes: list[str] = []
         figures: list[Figures] = []
         if self._daily_quotes_are_out(day):
@@ -183,6 +202,7 @@ class SimulatedHistory:
 
     def snapshots(self, codes: Sequence[str]) -> list[Row]:
         """Of the session that traded last; a code that has not traded today or the day before is left out."""
+        self._admit(Query.SNAPSHOTS)
         if len(codes) > SNAPSHOT_CODES_MAX:
             raise ValueError(f"snapshots of {len(codes)} codes: ask for {SNAPSHOT_CODES_MAX} at most")
         standings = [self._standing_now(code) for code in codes if Defect.EMPTY not in self._defects_of(code)]
@@ -195,6 +215,7 @@ class SimulatedHistory:
 
         Its agent reference says the opposite; what a live answer does has not been seen.
         """
+        self._admit(Query.SCANNERS)
         if scanner_type not in SCANNER_TYPES or not 0 <= count <= SCANNER_COUNT_MAX:
             raise ValueError(
                 f"scanner {scanner_type!r} of {count}: one of {', '.join(SCANNER_TYPES)}, 0 to {SCANNER_COUNT_MAX}"
@@ -206,6 +227,30 @@ class SimulatedHistory:
         ranked = sorted((rank_value(standing, scanner_type), standing.code, standing) for standing in standings)
         chosen = (ranked[::-1] if ascending else ranked)[:count]
         return self._sent_rows([scanned(standing, day, value) for value, _, standing in chosen])
+
+    def punish(self) -> Columns:
+        """Of the trading day, the same all day; a few of the stocks it trades."""
+        self._admit(Query.PUNISH)
+        day, stocks = self._stocks_today()
+        return self._sent(punished(stocks, day, self._random("punish", day, "")))
+
+    def notice(self) -> Columns:
+        """As `punish`, with the last close."""
+        self._admit(Query.NOTICE)
+        day, stocks = self._stocks_today()
+        closes = {one: at.figures.close_e6 for one in stocks if (at := self._standing(one, previous_trading_day(day)))}
+        return self._sent(noticed(closes, day, self._random("notice", day, "")))
+
+    def credit_enquires(self, codes: Sequence[str]) -> list[Row]:
+        """Four clearing systems a stock; the same all day."""
+        self._admit(Query.CREDIT_ENQUIRES)
+        if len(codes) > SNAPSHOT_CODES_MAX:
+            raise ValueError(f"credit_enquires of {len(codes)} codes: ask for {SNAPSHOT_CODES_MAX} at most")
+        day, stocks = self._stocks_today()
+        known = [code for code in codes if code in stocks]
+        if self._exhausted():
+            return []
+        return self._sent_rows([row for code in known for row in credit(code, day, self._random("credit", day, code))])
 
     def instruments(self, day: date) -> Columns:
         """Limits are the last valid prices within 10 % of the reference. Nothing on a closed day."""
@@ -241,6 +286,15 @@ class SimulatedHistory:
         )
 
     # What is behind the answers
+
+    def _admit(self, query: Query) -> None:
+        if self._desk is not None:
+            self._desk.admit(query)
+
+    def _stocks_today(self) -> tuple[date, list[str]]:
+        """The stock market's trading day, and what it trades."""
+        day = trading_day(self._now_ns(), Market.STOCK)
+        return day, [code for code in self._played(day).codes if market_of(code) is Market.STOCK]
 
     def _played(self, day: date) -> PlayedDay:
         played = self._days.pop(day, None) or PlayedDay(day, self.seed, self.config)

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from shijim_live.broker.history import HistoryUnavailable, QuotaExhausted
+from shijim_live.broker.history import HistoryUnavailable, NotAnswered, QuestionRefused, QuotaExhausted
 from shijim_pipelines import contracts, pictures, quotes, stages
 from shijim_pipelines.answers import AnswerRefused
 from shijim_pipelines.daily import shown
@@ -59,7 +59,7 @@ def daily_quotes(context: dg.AssetExecutionContext, place: Place, broker: Broker
         for day in days(context):
             try:
                 table = stages.take_quotes(settings, day, broker.of(settings, day), now_ns())
-            except (HistoryUnavailable, QuotaExhausted, AnswerRefused) as reason:
+            except (HistoryUnavailable, NotAnswered, QuestionRefused, QuotaExhausted, AnswerRefused) as reason:
                 unknown.append(f"{day}: {reason}")
                 continue
             paths.append(quotes.quotes_path(settings.market_dir, day))
@@ -87,7 +87,10 @@ def universe(context: dg.AssetExecutionContext, place: Place, broker: BrokerHist
     """What `shijim-live record` records on the day: ranked by the days before, shared out by expected load."""
     settings, made = place.settings(), []
     with said_plainly():
-        made += [stages.choose(settings, day, broker.of(settings, day), now_ns()) for day in days(context)]
+        made += [
+            stages.choose(settings, day, broker.of(settings, day), now_ns(), broker=broker.connection(settings))
+            for day in days(context)
+        ]
     ranked, path = made[-1]
     context.log.info(f"{len(ranked.chosen):,} codes for {ranked.shards} recorders: {path}")
     rows = ({"code": one.code, "rank": one.rank, "why": ", ".join(one.reasons), "shard": one.shard, "load": one.load}

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import date
 
 import dagster as dg
+from pydantic import PrivateAttr
 
 from shijim_live import calendar
 from shijim_live.broker.history import History
@@ -15,6 +16,7 @@ from shijim_live.broker.simulated_history import Defect
 from shijim_live.settings import Settings
 from shijim_live.store.server_errors import ServerUnavailable
 from shijim_pipelines import stages
+from shijim_pipelines.history import BrokerConnection
 
 
 class Place(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -35,10 +37,23 @@ class BrokerHistory(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The broker's history client, metered; of a simulated day it is the exchange that was recorded."""
 
     defects: list[str] = []  # noqa: RUF012 - rehearsals: how the simulated history lies, by the names of `Defect`
+    _connection: BrokerConnection | None = PrivateAttr(default=None)
 
     def of(self, settings: Settings, day: date) -> History:
         """Raises HistoryUnavailable for what no broker can be asked about."""
-        return stages.history_of(settings, day, self.known_defects())
+        return stages.history_of(settings, day, self.known_defects(), broker=self.connection(settings))
+
+    def connection(self, settings: Settings) -> BrokerConnection:
+        """One login for all days of a step."""
+        if self._connection is None:
+            self._connection = BrokerConnection(settings)
+        return self._connection
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Gives the login back, however the step ended."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def known_defects(self) -> frozenset[Defect]:
         """Raises ValueError for a name that is none."""

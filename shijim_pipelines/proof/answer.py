@@ -20,7 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from shijim_live.calendar import CLOSE_GRACE_NS, MINUTE_NS, TAIPEI_OFFSET_NS, Market, session_bounds, wall_clock
+from shijim_live.broker.answer_checks import FIXED_PRICE_UNTIL_NS
+from shijim_live.broker.history import AnswerRefused
+from shijim_live.calendar import CLOSE_GRACE_NS, TAIPEI_OFFSET_NS, Market, session_bounds, wall_clock
 from shijim_live.store.parquet import ZSTD_LEVEL, write_durably
 
 # Column → Arrow type it is kept as; the broker answers prices as floats.
@@ -35,14 +37,8 @@ PRICE_E6_MAX: Final = 10**7 * 10**6
 VOLUME_MAX: Final = 10**7
 # History may be stamped more coarsely than the stream.
 RESOLUTIONS_NS: Final = (1_000_000_000, 1_000_000, 1_000)
-# Stocks are matched once more at the day's last price, until 14:30: in history, not in the session or its total.
-FIXED_PRICE_UNTIL_NS: Final = 61 * MINUTE_NS
 
 Int64s = NDArray[np.int64]
-
-
-class AnswerRefused(ValueError):
-    """What is wrong with an answer, whatever was recorded."""
 
 
 class Columns(Protocol):

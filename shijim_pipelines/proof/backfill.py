@@ -21,7 +21,15 @@ import orjson
 import pyarrow as pa
 
 from rust_indicators import read_footer
-from shijim_live.broker.history import History, HistoryUnavailable, QuotaExhausted
+from shijim_live.broker.history import (
+    AnswerRefused,
+    Columns,
+    History,
+    HistoryUnavailable,
+    NotAnswered,
+    QuestionRefused,
+    QuotaExhausted,
+)
 from shijim_live.events import ABSENT_I64, BrokerClass, Exchange, Flag, Kind, Lane
 from shijim_live.instruments import UnknownInstrument, instrument
 from shijim_live.record import wal
@@ -55,6 +63,8 @@ from shijim_pipelines.sealed_run import run_header, write_run
 __all__ = ["BackfillFailed", "Backfilled", "backfill_day", "describe_backfill"]
 
 APPEND_RECORDS: Final = 65_536
+# Codes about which no answer came, each after several tries: nothing is asked any more in this attempt.
+UNANSWERED_MAX: Final = 2
 LOTS_PER_ROW: Final = 4  # of a code of which nothing is recorded: only the order of questions depends on it
 
 Progress = Callable[[str, int, int], None]
@@ -90,6 +100,7 @@ class _Attempt:
     reasons: dict[str, Evidence] = field(default_factory=dict)  # gap → why it stays open
     asked: list[str] = field(default_factory=list)
     quarantined: list[Path] = field(default_factory=list)
+    unanswered: int = 0
     exhausted: str = ""
 
 
@@ -222,21 +233,30 @@ def _fill_code(attempt: _Attempt, code: str, entries: list[Entry]) -> None:
         entries = _prove(attempt, code, entries, raw, digest)
     if not entries:
         return
-    if not attempt.exhausted:
-        try:
-            attempt.asked.append(code)
-            columns = attempt.history.ticks(code, attempt.day)
-        except QuotaExhausted as error:
-            attempt.asked.pop()
-            attempt.exhausted = str(error)
-        except (HistoryUnavailable, UnknownInstrument) as error:
-            evidence: Evidence = {"reason": str(error)}
-            attempt.changes += [Change(entry.gap_id, State.UNRECOVERABLE, evidence) for entry in entries]
-            return
     if attempt.exhausted:
         attempt.reasons |= {entry.gap_id: {"reason": attempt.exhausted} for entry in entries}
         return
+    refusal = ""
+    try:
+        attempt.asked.append(code)
+        columns = attempt.history.ticks(code, attempt.day)
+    except AnswerRefused as error:
+        assert isinstance(error.answer, Columns), "a refusal of ticks holds them"
+        columns, refusal = error.answer, str(error)
+    except (QuotaExhausted, NotAnswered, QuestionRefused) as error:
+        _unanswered(attempt, entries, error)
+        return
+    except (HistoryUnavailable, UnknownInstrument) as error:
+        evidence: Evidence = {"reason": str(error)}
+        attempt.changes += [Change(entry.gap_id, State.UNRECOVERABLE, evidence) for entry in entries]
+        return
     raw = answer.raw_table(columns)
+    if refusal:
+        # It fills nothing, whatever of it could be proven: an answer that is wrong somewhere is no witness elsewhere.
+        digest, content = answer.encoded(raw)
+        attempt.reasons |= {entry.gap_id: {"reason": refusal, "answer": digest} for entry in entries}
+        _quarantine(attempt, code, content, entries)
+        return
     proven_before = len(attempt.proven)
     digest, content = answer.encoded(raw)
     left = _prove(attempt, code, entries, raw, digest)
@@ -246,12 +266,21 @@ def _fill_code(attempt: _Attempt, code: str, entries: list[Entry]) -> None:
         _quarantine(attempt, code, content, left)
 
 
+def _unanswered(attempt: _Attempt, entries: Sequence[Entry], error: RuntimeError) -> None:
+    """No answer: the gaps stay open; one code may be at fault, an exhausted quota and several codes are not."""
+    attempt.asked.pop()
+    attempt.unanswered += 1
+    if isinstance(error, QuotaExhausted) or attempt.unanswered >= UNANSWERED_MAX:
+        attempt.exhausted = str(error)
+    attempt.reasons |= {entry.gap_id: {"reason": str(error)} for entry in entries}
+
+
 def _prove(attempt: _Attempt, code: str, entries: list[Entry], raw: pa.Table, digest: str) -> list[Entry]:
     """What an answer proves is noted; returns the gaps it does not prove, with the reason noted."""
     left = []
     try:
         found = answer.judged(raw, attempt.day, instrument(code).market, _prices_near(attempt, code))
-    except answer.AnswerRefused as refusal:
+    except AnswerRefused as refusal:
         attempt.reasons |= {entry.gap_id: {"reason": str(refusal), "answer": digest} for entry in entries}
         return entries
     aligned: dict[str, Aligned] = {}
