@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import replace
 from datetime import date
@@ -15,8 +16,13 @@ from test_way import missing_by_stream, report_of, run
 
 from shijim_live.broker.history import HistoryUnavailable
 from shijim_live.broker.simulated import MARKETS, SimulatedExchange
+from shijim_live.calendar import SECOND_NS
 from shijim_live.record import wal
+from shijim_live.settings import Settings
 from shijim_live.store.lake import Lake
+from shijim_pipelines import datasets, stages
+from shijim_pipelines.event_file import validate_npz
+from shijim_pipelines.hft_dataset import FeedLatency
 from shijim_pipelines.history import history_for
 
 DAY = date(2026, 4, 9)
@@ -25,6 +31,8 @@ RECORD = ("shijim-live", "record", "--broker", "simulated", "--market", "taiwan"
           str(EVENTS), "--metrics-port", "0", "--quiet")  # fmt: skip
 QUOTED_ONLY, SUSPENDED = "5274", "6488"
 DELIVERED = -1
+OPENING = 0  # of `calls` in the truth
+CLEAR = 3  # hftbacktest's event
 
 Print = tuple[str, int, int, int, int]  # code, exchange_ns, price_e6, volume, total
 
@@ -113,3 +121,32 @@ def test_a_market_that_this_release_does_not_know_is_an_error(tmp_path: Path) ->
     write_log(tmp_path / "wal", trades("TXFD6", "2026-04-09 09:00:00", [1]), config=config)
     with pytest.raises(HistoryUnavailable, match="names the market 'atlantis', and this release knows plain, taiwan"):
         history_for(DAY, tmp_path / "wal", tmp_path / "market")
+
+
+def test_no_backtest_trades_with_a_book_that_a_pause_or_the_closing_call_took_away(taiwan_day: Path) -> None:
+    """From the first trial match on there is no level until continuous matching goes on; only the print is a trade."""
+    exchange = SimulatedExchange(DAY, 1, replace(MARKETS["taiwan"], target_events=EVENTS))
+    calls = exchange.truth()["calls"]
+    types = {"instrument": "<u2", "kind": "u1", "start_ns": "<i8", "end_ns": "<i8"}
+    of_truth = zip(*(np.frombuffer(calls[name], kind).tolist() for name, kind in types.items()), strict=True)  # type: ignore[literal-required]
+    checked = 0
+    by_code = [(exchange.codes[number], kind, start_ns, end_ns) for number, kind, start_ns, end_ns in of_truth]
+    for symbol in ("2330", "2317"):
+        shijim("dataset", taiwan_day, "--symbol", symbol)
+        rows = validate_npz(taiwan_day / "datasets" / str(DAY) / f"{symbol}.npz")
+        for code, kind, start_ns, end_ns in by_code:
+            if code != symbol or kind == OPENING:
+                continue
+            during = rows[(rows["exch_ts"] >= start_ns) & (rows["exch_ts"] < end_ns)]
+            assert [int(ev) & 0xFF for ev in during["ev"]] == [CLEAR], (symbol, kind)
+            assert during["exch_ts"][0] - start_ns < 20 * SECOND_NS
+            checked += 1
+    assert checked >= 3, "two closings, and a pause at least"
+
+
+def test_a_suspended_code_has_no_dataset_and_stops_no_other(taiwan_day: Path) -> None:
+    settings = Settings.from_environment(None, data_dir=str(taiwan_day))
+    requests = [datasets.Request(DAY, code, None, None, FeedLatency(0)) for code in (SUSPENDED, QUOTED_ONLY)]
+    [suspended, quoted] = stages.build_datasets(settings, requests, time.time_ns())
+    assert "6488: no trade and no book of the day has a price: suspended" in suspended.summary()
+    assert isinstance(quoted, datasets.Made) and quoted.dataset.sessions[0].trades == 0
