@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import time as clock_time
 
 from shijim_live.broker.gateway import Feed, Topic
-from shijim_live.broker.leases import Leases, Role
+from shijim_live.broker.leases import HeldLease, Leases, Role
 from shijim_live.broker.live import LiveFeed, SystemClock
 from shijim_live.broker.login import allow_login
 from shijim_live.broker.masked_stderr import MaskedStderr
@@ -63,11 +63,26 @@ def recorded_classes() -> tuple[tuple[type, BrokerClass], ...]:
     )
 
 
+def shioaji_gateway(settings: Settings, topics: Iterable[Topic]) -> tuple[ShioajiGateway, Leases, HeldLease]:
+    """A leased connection to the broker, not dialled yet.
+
+    LoginForbidden, SettingsError, RecordError, NoConnectionLeft for what a login could not change.
+    """
+    token = allow_login(settings)
+    require_market(frozenset(topics), time.time_ns(), simulation=settings.simulation)
+    leases = Leases(settings.market_dir)
+    lease = leases.take(Role.QUOTES)
+    # Until the last line of this process, whichever thread of the SDK writes it.
+    secrets = (settings.api_key.reveal(), settings.secret_key.reveal(), settings.ca_password.reveal())
+    atexit.register(MaskedStderr(secrets).close)
+    return ShioajiGateway(settings, token), leases, lease
+
+
 def shioaji_feed(
     arguments: argparse.Namespace, settings: Settings, universe: Universe | None
 ) -> tuple[RecordPlan, LiveFeed]:
     """The broker's live session. LoginForbidden, SettingsError, RecordError, NoConnectionLeft before it is dialled."""
-    token = allow_login(settings)
+    allow_login(settings)
     refuse_replay_options(arguments)
     if arguments.day is not None:
         raise SettingsError(["--day is for the simulated exchange: the broker's feed is of now"])
@@ -79,16 +94,11 @@ def shioaji_feed(
     codes = universe.codes(settings.shard_id)
     ledger = Ledger()
     ledger.want(topics_of(codes), time.time_ns())
-    require_market(ledger.wanted(), time.time_ns(), simulation=settings.simulation)
-    leases = Leases(settings.market_dir)
-    lease = leases.take(Role.QUOTES)
-    # Until the last line of this process, whichever thread of the SDK writes it.
-    secrets = (settings.api_key.reveal(), settings.secret_key.reveal(), settings.ca_password.reveal())
-    atexit.register(MaskedStderr(secrets).close)
+    gateway, leases, lease = shioaji_gateway(settings, ledger.wanted())
     seed = int.from_bytes(os.urandom(8))
     feed = LiveFeed(
         lambda now_ns: Session(ledger, now_ns=now_ns, seed=seed, jitter_ns=settings.startup_jitter_ms * 1_000_000),
-        ShioajiGateway(settings, token),
+        gateway,
         SystemClock,
         frozenset(codes),
         leases=leases,
