@@ -11,45 +11,38 @@ import atexit
 import os
 import sys
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import time as clock_time
+from functools import partial
+from pathlib import Path
 
-from shijim_live.broker.gateway import Feed, Topic
-from shijim_live.broker.leases import HeldLease, Leases, Role
-from shijim_live.broker.live import LiveFeed, SystemClock
+from shijim_live.broker.capacity import Wish, plan_capacity
+from shijim_live.broker.followed_plan import FollowedPlan, Shares, described, of_day, plan_with_few
+from shijim_live.broker.gateway import Gateway, Topic
+from shijim_live.broker.leases import HeldLease, Leases, NoConnectionLeft, Role
+from shijim_live.broker.live import Line, LiveFeed
 from shijim_live.broker.login import allow_login
 from shijim_live.broker.masked_stderr import MaskedStderr
 from shijim_live.broker.session import Session, markets_of, open_since_ns
 from shijim_live.broker.shioaji import ShioajiGateway, quote_classes
 from shijim_live.broker.simulated import SimulatedExchange
-from shijim_live.broker.simulated_gateway import SimulatedGateway, everyday_faults
+from shijim_live.broker.simulated_gateway import SimulatedGateway, SimulatedPerson, everyday_faults
+from shijim_live.broker.simulated_market import SimulatedMarket
 from shijim_live.broker.subscriptions import Ledger
 from shijim_live.calendar import SECOND_NS, next_trading_day, session_bounds, trading_day, wall_clock
 from shijim_live.cli_replay import refuse_replay_options
 from shijim_live.events import BrokerClass
+from shijim_live.instruments import concrete_code
 from shijim_live.record.recorder import RecordPlan
 from shijim_live.record.space import RecordError
 from shijim_live.settings import Settings, SettingsError
-from shijim_live.universe import TOPICS_MAX, Universe
+from shijim_live.universe import Universe
 
 # A recorder started longer before the next session than this was started by mistake, or on a holiday.
 EARLY_NS_MAX = 20 * 3_600 * SECOND_NS
 # The broker's test service: Monday to Friday.
 TEST_SERVICE_HOURS = (clock_time(8), clock_time(20))
-
-
-def topics_of(codes: Iterable[str]) -> tuple[Topic, ...]:
-    """Trades and books of each code, in their order. SettingsError where one connection cannot hold them."""
-    topics = tuple(Topic(code, feed) for code in codes for feed in (Feed.TICK, Feed.BOOK))
-    if len(topics) > TOPICS_MAX:
-        raise SettingsError(
-            [
-                f"{len(topics) // 2} codes are {len(topics)} topics and the broker gives a connection {TOPICS_MAX}: "
-                "rank the day for more shards, or with a lower UNIVERSE_LIMIT"
-            ]
-        )
-    return topics
 
 
 def recorded_classes() -> tuple[tuple[type, BrokerClass], ...]:
@@ -64,7 +57,7 @@ def recorded_classes() -> tuple[tuple[type, BrokerClass], ...]:
 
 
 def shioaji_gateway(settings: Settings, topics: Iterable[Topic]) -> tuple[ShioajiGateway, Leases, HeldLease]:
-    """A leased connection to the broker, not dialled yet.
+    """One leased connection to the broker, not dialled yet.
 
     LoginForbidden, SettingsError, RecordError, NoConnectionLeft for what a login could not change.
     """
@@ -72,39 +65,43 @@ def shioaji_gateway(settings: Settings, topics: Iterable[Topic]) -> tuple[Shioaj
     require_market(frozenset(topics), time.time_ns(), simulation=settings.simulation)
     leases = Leases(settings.market_dir)
     lease = leases.take(Role.QUOTES)
-    # Until the last line of this process, whichever thread of the SDK writes it.
-    secrets = (settings.api_key.reveal(), settings.secret_key.reveal(), settings.ca_password.reveal())
-    atexit.register(MaskedStderr(secrets).close)
+    _mask_stderr(settings)
     return ShioajiGateway(settings, token), leases, lease
 
 
-def shioaji_feed(
-    arguments: argparse.Namespace, settings: Settings, universe: Universe | None
-) -> tuple[RecordPlan, LiveFeed]:
-    """The broker's live session. LoginForbidden, SettingsError, RecordError, NoConnectionLeft before it is dialled."""
-    allow_login(settings)
+def _mask_stderr(settings: Settings) -> None:
+    """Until the last line of this process, whichever thread of the SDK writes it."""
+    secrets = (settings.api_key.reveal(), settings.secret_key.reveal(), settings.ca_password.reveal())
+    atexit.register(MaskedStderr(secrets).close)
+
+
+def shioaji_feed(arguments: argparse.Namespace, settings: Settings, _: Universe | None) -> tuple[RecordPlan, LiveFeed]:
+    """The broker's live session. LoginForbidden, SettingsError, RecordError, NoConnectionLeft before it is dialled.
+
+    And UniverseMissing, UniverseDamaged, PlanRefused, UnknownInstrument.
+    """
+    token = allow_login(settings)
     refuse_replay_options(arguments)
     if arguments.day is not None:
         raise SettingsError(["--day is for the simulated exchange: the broker's feed is of now"])
-    if universe is None:
-        raise SettingsError(
-            ["nothing says what to record: rank a day (shijim rank --day …), or give --universe PATH; a broker's feed "
-             "has no end of codes, so that none for all is not possible"]
-        )  # fmt: skip
-    codes = universe.codes(settings.shard_id)
-    ledger = Ledger()
-    ledger.want(topics_of(codes), time.time_ns())
-    gateway, leases, lease = shioaji_gateway(settings, ledger.wanted())
-    seed = int.from_bytes(os.urandom(8))
+    if arguments.universe == "none":
+        raise SettingsError(["--universe none: a broker's feed has no end of codes. Rank a day: shijim rank --day …"])
+    now_ns = time.time_ns()
+    file = Path(arguments.universe) if arguments.universe is not None else None
+    followed = FollowedPlan(settings.universe_dir, shares(arguments, settings), now_ns, file=file, say=_say)
+    wanted = frozenset(topic for topics in followed.topics().values() for topic in topics)
+    require_market(wanted, now_ns, simulation=settings.simulation)
+    leases = Leases(settings.market_dir)
+    held = _take(leases, followed)
+    _mask_stderr(settings)
     feed = LiveFeed(
-        lambda now_ns: Session(ledger, now_ns=now_ns, seed=seed, jitter_ns=settings.startup_jitter_ms * 1_000_000),
-        gateway,
-        SystemClock,
-        frozenset(codes),
+        [_line(number, topics, ShioajiGateway(settings, token), settings, int.from_bytes(os.urandom(8)), now_ns,
+               held[number - 1]) for number, topics in followed.topics().items()],
+        followed.plan.codes(),
         leases=leases,
-        lease=lease,
         say=_say,
-    )
+        replan=followed.look,
+    )  # fmt: skip
     # What the test service sends is no market: every segment says where it came from.
     source = "shioaji-simulation" if settings.simulation else "shioaji"
     plan = RecordPlan(
@@ -120,29 +117,83 @@ def shioaji_feed(
         outage_ns=0,
         now_ns=time.time_ns,
         run_id=lambda _: os.urandom(8).hex(),
-        universe=universe.codes_by_shard(),
+        universe=delivered_codes(followed),
+        subscribes=True,
+        note=f", {described(followed.plan)}",
     )
     return plan, feed
 
 
+def delivered_codes(followed: FollowedPlan) -> tuple[tuple[str, ...], ...]:
+    """The codes of every shard as the broker delivers them."""
+    day = followed.universe.day
+    return tuple(
+        tuple(sorted({concrete_code(code, day) for code in codes})) for codes in followed.universe.codes_by_shard()
+    )
+
+
+def _take(leases: Leases, followed: FollowedPlan) -> list[HeldLease]:
+    """A lease for each connection of the plan, or fewer and a plan for those; NoConnectionLeft where there is none."""
+    held: list[HeldLease] = []
+    while len(held) < followed.plan.connections:
+        try:
+            held.append(leases.take(Role.QUOTES))
+        except NoConnectionLeft as error:
+            if not held:
+                raise
+            _say(f"{error}. Recording on {len(held)} instead of {followed.plan.connections}")
+            followed.use_connections(len(held))
+    return held
+
+
+def _line(
+    number: int,
+    topics: Sequence[Topic],
+    gateway: Gateway,
+    settings: Settings,
+    seed: int,
+    now_ns: int,
+    lease: HeldLease | None = None,
+) -> Line:
+    """One connection that wants these topics."""
+    ledger = Ledger()
+    ledger.want(topics, now_ns)
+    # Logins of several at once would all be early or all be late.
+    jitter_ns = settings.startup_jitter_ms * 1_000_000
+    make = partial(Session, ledger, seed=seed + number, jitter_ns=jitter_ns)
+    return Line(number, lambda now_ns: make(now_ns=now_ns), gateway, lease)
+
+
 def session_feed(
-    plan: RecordPlan, exchange: SimulatedExchange, settings: Settings, codes: Collection[str]
-) -> tuple[RecordPlan, LiveFeed]:
-    """The simulated exchange behind a session in which everything goes wrong once."""
+    plan: RecordPlan, exchange: SimulatedExchange, settings: Settings, arguments: argparse.Namespace,
+    universe: Universe | None,
+) -> tuple[RecordPlan, LiveFeed]:  # fmt: skip
+    """The simulated exchange behind sessions in which everything goes wrong once. PlanRefused."""
     faults = everyday_faults(exchange)
     exchange = SimulatedExchange(exchange.day, exchange.seed, replace(exchange.config, outages=0), exchange.speed)
-    gateway = SimulatedGateway(exchange, faults=faults)
-    ledger = Ledger()
-    ledger.want(topics_of(sorted(codes)), gateway.now_ns())
-    feed = LiveFeed(
-        lambda now_ns: Session(
-            ledger, now_ns=now_ns, seed=exchange.seed, jitter_ns=settings.startup_jitter_ms * 1_000_000
-        ),
-        gateway,
-        lambda _: gateway,
-        frozenset(codes),
-    )
-    return replace(plan, config=plan.config | {"session": True}), feed
+    market, person = SimulatedMarket(exchange), SimulatedPerson()
+    asked = shares(arguments, settings)
+    if universe is None:
+        planned = plan_capacity([Wish(code) for code in exchange.codes], exchange.day, 1, odd_lots=asked.odd_lots)
+    else:
+        planned = plan_with_few(of_day(universe, exchange.day), asked)
+    lines = [
+        _line(
+            number + 1,
+            planned.topics(number),
+            SimulatedGateway(market, person=person, faults=faults[number :: planned.connections]),
+            settings,
+            exchange.seed,
+            market.now_ns(),
+        )
+        for number in range(planned.connections)
+    ]
+    return replace(plan, config=plan.config | {"session": True}), LiveFeed(lines, planned.codes(), clock=market)
+
+
+def shares(arguments: argparse.Namespace, settings: Settings) -> Shares:
+    """How the options want the broker's topics shared out."""
+    return Shares(settings.shard_id, settings.total_shards, arguments.connections, arguments.books, arguments.odd_lots)
 
 
 def require_market(topics: frozenset[Topic], now_ns: int, *, simulation: bool) -> None:

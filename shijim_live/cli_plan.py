@@ -9,8 +9,9 @@ from pathlib import Path
 import orjson
 
 from shijim_live import calendar
-from shijim_live.broker.capacity import CONNECTIONS_RECORDING, Depth, Plan, plan_universe
-from shijim_live.command_line import Verbs, add_place, add_verb, day
+from shijim_live.broker.capacity import CONNECTIONS_RECORDING, Depth, Plan
+from shijim_live.broker.followed_plan import Shares, plan_with_few
+from shijim_live.command_line import Parser, Verbs, add_place, add_verb, day
 from shijim_live.settings import Settings, SettingsError
 from shijim_live.universe import TOPICS_MAX, Universe, read_universe, read_universe_file
 
@@ -23,12 +24,17 @@ def add_plan(verbs: Verbs) -> None:
     add_place(verb)
     verb.add_argument("--day", type=day, help="the trading day whose universe is shared out, YYYY-MM-DD")
     verb.add_argument("--universe", type=Path, metavar="PATH", help="a universe file instead of the day's")
-    lines = f"logins that may record, of all recorders together (default {CONNECTIONS_RECORDING})"
+    add_shares(verb)
+    verb.add_argument("--json", action="store_true", help="the whole plan, every topic, for a script")
+
+
+def add_shares(verb: Parser) -> None:
+    """How the broker's topics are shared out; `record` and `plan` ask the same."""
+    lines = f"logins that may record, of all recorders together, at most (default {CONNECTIONS_RECORDING})"
     verb.add_argument("--connections", type=_count, default=str(CONNECTIONS_RECORDING), metavar="N", help=lines)
     least = "the first N codes have books, whoever has nothing then (default: half of the topics)"
     verb.add_argument("--books", type=_count, metavar="N", help=least)
     verb.add_argument("--odd-lots", type=_count, default="0", metavar="N", help="odd lots of the first N stocks, too")
-    verb.add_argument("--json", action="store_true", help="the whole plan, every topic, for a script")
 
 
 def _count(text: str) -> int:
@@ -49,7 +55,9 @@ def run_plan(arguments: argparse.Namespace) -> int:
         else read_universe(settings.universe_dir, arguments.day)
     )
     plans = [
-        plan_universe(universe, shard, arguments.connections, books_min=arguments.books, odd_lots=arguments.odd_lots)
+        plan_with_few(
+            universe, Shares(shard, universe.shards, arguments.connections, arguments.books, arguments.odd_lots)
+        )
         for shard in range(universe.shards)
     ]
     if arguments.json:

@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 
 from shijim_live import calendar
-from shijim_live.broker.gateway import Topic
+from shijim_live.broker.gateway import Feed, Topic
 from shijim_live.broker.live import SystemClock
 from shijim_live.broker.probe import (
     BOOK_DELAY,
@@ -29,10 +29,12 @@ from shijim_live.broker.probe import (
 )
 from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig, dated_code
 from shijim_live.broker.simulated_gateway import SimulatedGateway
+from shijim_live.broker.simulated_market import SimulatedMarket
 from shijim_live.calendar import MINUTE_NS, Market, require_trading_day, session_bounds, trading_day, wall_clock
-from shijim_live.cli_live import shioaji_gateway, topics_of
+from shijim_live.cli_live import shioaji_gateway
 from shijim_live.command_line import Verbs, add_place, add_verb, day
 from shijim_live.settings import Settings, SettingsError
+from shijim_live.universe import TOPICS_MAX
 
 SECONDS_MAX = 3_600
 ROUNDS_MAX = 50  # of each topic; each request waits for its answer, so that the broker's rate is kept
@@ -99,18 +101,21 @@ def run_probe(arguments: argparse.Namespace) -> int:
 
 def _topics(arguments: argparse.Namespace, on: date) -> tuple[Topic, ...]:
     """Trades and books of each code; continuous futures by their dated code."""
-    return topics_of(dict.fromkeys(dated_code(code, on) for code in arguments.symbol or CODES))
+    codes = dict.fromkeys(dated_code(code, on) for code in arguments.symbol or CODES)
+    if 2 * len(codes) > TOPICS_MAX:
+        raise SettingsError([f"{len(codes)} codes are {2 * len(codes)} topics, and a connection has {TOPICS_MAX}"])
+    return tuple(Topic(code, feed) for code in codes for feed in (Feed.TICK, Feed.BOOK))
 
 
 def _simulated(arguments: argparse.Namespace, _: Settings, stop: threading.Event) -> tuple[str, Probed]:
     on = arguments.day or trading_day(time.time_ns(), Market.STOCK)
     require_trading_day(on)
     exchange = SimulatedExchange(on, arguments.seed, SimulationConfig().without_faults())
-    gateway = SimulatedGateway(exchange)
+    market = SimulatedMarket(exchange)
     from_ns = session_bounds(on, Market.STOCK)[0].open_ns + AFTER_OPEN_NS
     found = probe(
-        gateway,
-        lambda _: gateway,
+        SimulatedGateway(market),
+        lambda _: market,
         _topics(arguments, on),
         seconds=arguments.seconds,
         rounds=arguments.rounds,

@@ -6,8 +6,10 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from rust_indicators import Publisher
 from shijim_live.calendar import wall_clock
@@ -15,6 +17,7 @@ from shijim_live.events import RingState
 from shijim_live.record.recorder import Recording, RecordPlan
 from shijim_live.record.space import FREE_BYTES_MIN, FREE_BYTES_WARN, MIB
 from shijim_live.settings import Settings
+from shijim_live.watch.connections import remove_connections, write_connections
 from shijim_live.watch.metrics import RecorderMetrics, serve
 from shijim_live.watch.pressure import RingPressure
 
@@ -62,8 +65,20 @@ class Disk:
 class Watch:
     """Progress and warnings on the terminal, /metrics over HTTP, and a stop when the log thread has died."""
 
-    def __init__(self, settings: Settings, stop: threading.Event, *, quiet: bool, paced: bool) -> None:
-        """`paced`: a full ring is news. A feed without a pace of its own is always as far ahead as the ring lets it."""
+    def __init__(
+        self,
+        settings: Settings,
+        stop: threading.Event,
+        *,
+        quiet: bool,
+        paced: bool,
+        connections: Callable[[], Sequence[Mapping[str, Any]]] | None = None,
+    ) -> None:
+        """`paced`: a full ring is news. A feed without a pace of its own is always as far ahead as the ring lets it.
+
+        `connections`: how those of the feed stand, where it has any; `shijim-live status` shows them.
+        """
+        self.connections = connections
         self.settings = settings
         self.stop = stop
         self.quiet = quiet
@@ -74,7 +89,8 @@ class Watch:
 
     def start(self, publisher: Publisher) -> None:
         if port := self.settings.metrics_port:
-            metrics = RecorderMetrics(publisher, self.settings.raw_dir, self.settings.shard_id)
+            standing = self.connections or tuple
+            metrics = RecorderMetrics(publisher, self.settings.raw_dir, self.settings.shard_id, standing)
             try:
                 self.server = serve(metrics, port)
             except OSError as error:
@@ -97,6 +113,7 @@ class Watch:
             counters = publisher.counters()
             self._warn(counters, "\n" if terminal and shown >= 0 else "")
             disk.look(counters["state"])
+            self._show_connections()
             if self.quiet or counters["durable"] == shown:
                 continue
             shown = counters["durable"]
@@ -107,6 +124,14 @@ class Watch:
             print(file=sys.stderr)
         self._warn(publisher.counters(), "")
 
+    def _show_connections(self) -> None:
+        if self.connections is None:
+            return
+        now_ns = time.time_ns()
+        # One that cannot be written costs a look at it, not the recording.
+        with suppress(OSError):
+            write_connections(self.settings.raw_dir, self.settings.shard_id, now_ns, self.connections())
+
     def _warn(self, counters: Mapping[str, int], before: str) -> None:
         for line in self.pressure.lines(counters, time.monotonic()) if self.pressure else []:
             print(f"{before}shijim-live: {line}", file=sys.stderr, flush=True)
@@ -115,6 +140,8 @@ class Watch:
         self.done.set()
         for thread in self.threads:
             thread.join()
+        if self.connections is not None:
+            remove_connections(self.settings.raw_dir, self.settings.shard_id)
         if self.server is not None:
             self.server.shutdown()  # type: ignore[attr-defined]
 

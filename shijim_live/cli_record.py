@@ -21,6 +21,7 @@ from shijim_live.broker.replay import ReplayFeed
 from shijim_live.broker.simulated import MARKETS, PLAIN, SimulatedExchange
 from shijim_live.calendar import SECOND_NS, require_trading_day
 from shijim_live.cli_live import recorded_classes, session_feed, shioaji_feed
+from shijim_live.cli_plan import add_shares
 from shijim_live.cli_progress import Watch, summary
 from shijim_live.cli_replay import add_replay, refuse_replay_options, replay_of
 from shijim_live.command_line import Parser, Verbs, add_place, add_verb, day
@@ -52,6 +53,7 @@ def add_record(verbs: Verbs) -> None:
     verb.add_argument("--market", choices=tuple(MARKETS), default=PLAIN, help=rules)
     through = "simulated: through a session like the broker's, in which everything goes wrong once"
     verb.add_argument("--session", action="store_true", help=through)
+    add_shares(verb)
     jitter = "random wait before the first login, at most (SHIJIM_STARTUP_JITTER_SEC)"
     verb.add_argument("--startup-jitter-seconds", metavar="SECONDS", help=jitter)
     away = f"simulated: how long a restarted recorder was away (default {DEFAULT_OUTAGE_SECONDS})"
@@ -179,7 +181,8 @@ def run_record(arguments: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    watch = Watch(settings, stop, quiet=arguments.quiet, paced=_paced(arguments))
+    connections = feed.connections if isinstance(feed, LiveFeed) else None
+    watch = Watch(settings, stop, quiet=arguments.quiet, paced=_paced(arguments), connections=connections)
 
     def started(publisher: Publisher) -> None:
         if not arguments.quiet:
@@ -203,8 +206,8 @@ def _universe(arguments: argparse.Namespace, settings: Settings) -> Universe | N
     """The universe asked for, else the one of the day, where there is one. None: every code is recorded."""
     if arguments.symbol is not None and arguments.universe not in (None, "none"):
         raise SettingsError(["--symbol and --universe: give one of them"])
-    if arguments.universe == "none" or arguments.symbol is not None:
-        return None
+    if arguments.universe == "none" or arguments.symbol is not None or arguments.broker == "shioaji":
+        return None  # the broker's feed follows the universe, which may change while it records
     if arguments.universe is not None:
         universe = read_universe_file(Path(arguments.universe))
     elif (wanted := _day(arguments)) is not None and universe_path(settings.universe_dir, wanted).exists():
@@ -224,8 +227,6 @@ def _universe(arguments: argparse.Namespace, settings: Settings) -> Universe | N
 
 def _day(arguments: argparse.Namespace) -> date | None:
     """The trading day that is recorded; None for a replay, which may hold several."""
-    if arguments.broker == "shioaji":
-        return calendar.trading_day(time.time_ns(), calendar.Market.FUTURES)
     day: date | None = arguments.day
     return day
 
@@ -233,6 +234,8 @@ def _day(arguments: argparse.Namespace) -> date | None:
 def _chosen_codes(plan: RecordPlan, settings: Settings, universe: Universe | None) -> str:
     """What is recorded, for a person."""
     shard = f"shard {plan.shard} of {settings.total_shards}"
+    if plan.subscribes and plan.codes is not None:
+        return f"{len(plan.codes)} codes, {shard}{plan.note}"
     if universe is None and plan.codes is not None:
         return f"{', '.join(plan.codes)}, {shard}"
     if universe is None or plan.codes is None:
@@ -242,7 +245,7 @@ def _chosen_codes(plan: RecordPlan, settings: Settings, universe: Universe | Non
 
 def _unknown_codes(plan: RecordPlan, feed: _AnyFeed) -> list[str]:
     """Codes of the universe that will not come. RecordError where none of this shard's will."""
-    if plan.codes is None or (delivered := feed.codes()) is None:
+    if plan.codes is None or plan.subscribes or (delivered := feed.codes()) is None:
         return []
     if not delivered & set(plan.codes):
         raise RecordError(
@@ -280,7 +283,7 @@ def _simulated(
         universe=universe.codes_by_shard() if universe else (),
     )
     if arguments.session:
-        return session_feed(plan, exchange, settings, plan.codes or exchange.codes)
+        return session_feed(plan, exchange, settings, arguments, universe)
     return plan, _SimulatedFeed(exchange)
 
 

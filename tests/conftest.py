@@ -16,13 +16,18 @@ from shijim_live.broker.shioaji import quote_classes
 os.environ["SHIJIM_NO_LOGIN"] = "1"
 
 
-def _no_login(*_: object, **__: object) -> NoReturn:
-    raise AssertionError("a test called the SDK's login()")
+def _forbid_login(client: type) -> None:
+    def no_login(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("a test called the SDK's login()")
+
+    # The test of the SDK's surface looks at it.
+    no_login.__text_signature__ = client.login.__text_signature__  # type: ignore[attr-defined]
+    client.login = no_login  # type: ignore[attr-defined]
 
 
 quote_classes()
 for _client in ("Shioaji", "ShioajiAsync"):
-    setattr(getattr(sys.modules["shioaji"], _client), "login", _no_login)  # noqa: B010 - the stubs know it as a method
+    _forbid_login(getattr(sys.modules["shioaji"], _client))
 
 settings.register_profile("shijim", deadline=None, derandomize=True)
 settings.load_profile("shijim")

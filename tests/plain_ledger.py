@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from shijim_live.broker.gateway import Topic
 
 CONFIRM_NS = 10_000_000_000
@@ -20,8 +22,8 @@ class PlainLedger:
     def wanted(self) -> frozenset[Topic]:
         return self._wanted
 
-    def want(self, wanted: frozenset[Topic]) -> None:
-        self._wanted = wanted
+    def want(self, topics: Iterable[Topic], now_ns: int) -> None:
+        self._wanted = frozenset(topics)
 
     def to_request(self, now_ns: int) -> list[Topic]:
         return [topic for topic in sorted(self._wanted - self.held) if self._free_ns(topic) <= now_ns]
@@ -56,3 +58,6 @@ class PlainLedger:
 
     def next_ns(self) -> int | None:
         return min((self._free_ns(topic) for topic in self._wanted - self.held), default=None)
+
+    def snapshot(self, now_ns: int) -> dict[str, object]:
+        return {"counts": {"confirmed": len(self.held), "refused": len(self.said_no)}}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import sys
 import threading
 import time
@@ -19,13 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from shijim_live import cli, cli_record
+from shijim_live import cli, cli_record, cli_replay
 from shijim_live.broker.connection import Connection
 from shijim_live.broker.replay import ReplayFeed
 from shijim_live.broker.simulated import SimulatedExchange
 from shijim_live.calendar import DAY_NS, next_trading_day
 from shijim_live.events import ABSENT_I64, RECORD_BYTES, Kind
-from shijim_live.record import wal
 
 # The feed waits for whoever verifies and deletes the segments: a log of any length then fits on any disk.
 SEGMENTS_WAITING_MAX = 200
@@ -45,9 +45,7 @@ class Laps:
         """0, 1, 2 …, a line behind each."""
         with self.laps.open("w", buffering=1) as lines:
             for day in range(self.days):
-                while sum(1 for _ in self.wal_dir.rglob("*.wal")) > SEGMENTS_WAITING_MAX and not stop.wait(
-                    WAIT_SECONDS
-                ):
+                while self.waiting() > SEGMENTS_WAITING_MAX and not stop.wait(WAIT_SECONDS):
                     pass
                 if stop.is_set():
                     return
@@ -57,7 +55,8 @@ class Laps:
                 lines.write(f"{self.events} {rss_bytes()} {descriptors()} {sys.getallocatedblocks()}\n")
 
     def waiting(self) -> int:
-        return sum(1 for _ in self.wal_dir.rglob("*.wal"))
+        # Whoever deletes them takes empty folders away meanwhile; `rglob` would fail over one.
+        return sum(name.endswith(".wal") for _, _, names in os.walk(self.wal_dir) for name in names)
 
 
 def rss_bytes() -> int:
@@ -73,7 +72,7 @@ def descriptors() -> int:
 class LongReplay(ReplayFeed):
     def run(self, on_records: Callable[[bytes], object], stop: threading.Event) -> None:
         # The log turns to a new segment when time goes on: the first day is one that is still to come.
-        first_day = (time.time_ns() - wal.read_header(self.paths[0]).created_ns) // DAY_NS + 1
+        first_day = (time.time_ns() - min(run.span_ns[0] for run in self.runs)) // DAY_NS + 1
         for day in laps.until(stop):
             later_ns = (first_day + day) * DAY_NS
 
@@ -109,6 +108,6 @@ class LongExchange(SimulatedExchange):
 
 if __name__ == "__main__":
     laps = Laps(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
-    cli_record.ReplayFeed = LongReplay  # type: ignore[misc]
+    cli_replay.ReplayFeed = LongReplay  # type: ignore[misc]
     cli_record.SimulatedExchange = LongExchange  # type: ignore[misc]
     sys.exit(cli.main(sys.argv[4:]))

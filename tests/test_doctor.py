@@ -363,7 +363,7 @@ def sdk_of(folder: Path, text: str) -> str:
 
 
 def test_another_sdk_is_told_by_what_it_lacks(tmp_path: Path) -> None:
-    names = "BidAskFOPv1, BidAskSTKv1, TickFOPv1, TickSTKv1"
+    names = "BidAskFOPv1, BidAskSTKv1, QuoteIdxV1, TickFOPv1, TickSTKv1"
     text = f"__version__ = '2.0.0'\n{names} = [type(name, (), {{}}) for name in '{names}'.split(', ')]\n"
     done = doctor(tmp_path, "--json", PYTHONPATH=sdk_of(tmp_path, text))
     level, text, fix = found(done)["SDK"]

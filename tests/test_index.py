@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_records import write_log
-from test_publisher import Log, prices, walls
+from test_publisher import Log
 from wire import pack, stamp
+from wire_quotes import prices, walls
 
 from shijim_live.broker.index_quotes import REST_BYTES_MAX, index_records, to_index_dict
 from shijim_live.broker.shioaji import quote_classes

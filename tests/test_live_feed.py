@@ -18,18 +18,17 @@ from test_session_day import CONFIG, DAY
 
 from shijim_live.broker.gateway import Feed, GatewayError, Listener, LoginLater, LoginRefused, Topic
 from shijim_live.broker.leases import Leases
-from shijim_live.broker.live import INBOX_MAX, Inbox, LiveFeed, SystemClock
+from shijim_live.broker.live import INBOX_MAX, Inbox, Line, LiveFeed
 from shijim_live.broker.session import Session
 from shijim_live.broker.session_steps import SessionDown
 from shijim_live.broker.shioaji import quote_classes
 from shijim_live.broker.simulated import SimulatedExchange
 from shijim_live.calendar import SECOND_NS, to_exchange_ns
-from shijim_live.cli_live import require_market, topics_of
+from shijim_live.cli_live import require_market
 from shijim_live.events import Kind, Status, Trade
 from shijim_live.record import wal
 from shijim_live.record.sink import Sink
 from shijim_live.record.space import RecordError
-from shijim_live.settings import SettingsError
 
 ROOT = Path(__file__).parents[1]
 TICK = Topic("2330", Feed.TICK)
@@ -88,9 +87,8 @@ def stock_day() -> SimulatedExchange:
 
 def live(gateway: Threaded, *, leases: Leases | None = None) -> tuple[LiveFeed, PlainLedger]:
     ledger = PlainLedger(frozenset({TICK}))
-    feed = LiveFeed(
-        lambda now_ns: Session(ledger, now_ns=now_ns, seed=1), gateway, SystemClock, frozenset({"2330"}), leases=leases
-    )
+    line = Line(1, lambda now_ns: Session(ledger, now_ns=now_ns, seed=1), gateway)
+    feed = LiveFeed([line], frozenset({"2330"}), leases=leases)
     return feed, ledger
 
 
@@ -153,10 +151,14 @@ def test_a_log_that_cannot_go_on_ends_the_feed_loudly(tmp_path: Path) -> None:
     def broken(delivered: object, received_ns: int) -> None:
         raise RuntimeError("the log thread has died")
 
-    sink = Sink(log.publisher)
-    sink.quote = broken
+    class Broken(Sink):
+        def of(self, number: int) -> Sink:
+            sink = super().of(number)
+            sink.quote = broken
+            return sink
+
     with pytest.raises(RuntimeError, match="the log thread has died"):
-        feed.run(sink, threading.Event(), None)
+        feed.run(Broken(log.publisher), threading.Event(), None)
     assert not gateway.going.is_set()
     log.finish()
 
@@ -205,12 +207,6 @@ def test_the_test_service_has_hours_of_its_own(now: str) -> None:
     require_market(FUTURES, at(now), simulation=False)
     with pytest.raises(RecordError, match="SHIOAJI_SIMULATION=false"):
         require_market(FUTURES, at(now), simulation=True)
-
-
-def test_more_codes_than_a_connection_holds_are_refused() -> None:
-    assert len(topics_of(str(code) for code in range(2_000, 2_100))) == 200
-    with pytest.raises(SettingsError, match="202 topics"):
-        topics_of(str(code) for code in range(2_000, 2_101))
 
 
 # The command

@@ -41,6 +41,7 @@ from shijim_live.broker.simulated_gateway import (
     SimulatedPerson,
     Trouble,
 )
+from shijim_live.broker.simulated_market import SimulatedMarket
 from shijim_live.calendar import MINUTE_NS, SECOND_NS, Market, session_bounds, to_exchange_ns
 from shijim_pipelines import cli
 
@@ -51,9 +52,10 @@ TICK, BOOK = Topic("2330", Feed.TICK), Topic("2330", Feed.BOOK)
 
 
 def measured(*faults: Fault, seconds: int = 600, **more: object) -> Probed:
-    gateway = SimulatedGateway(SimulatedExchange(DAY, 1, CONFIG), faults=faults, **more)  # type: ignore[arg-type]
+    market = SimulatedMarket(SimulatedExchange(DAY, 1, CONFIG))
+    gateway = SimulatedGateway(market, faults=faults, **more)  # type: ignore[arg-type]
     wanted = {"seconds": seconds, "rounds": 3, "stop": threading.Event(), "from_ns": FROM_NS}
-    return probe(gateway, lambda _: gateway, (TICK, BOOK), **wanted)  # type: ignore[arg-type]
+    return probe(gateway, lambda _: market, (TICK, BOOK), **wanted)  # type: ignore[arg-type]
 
 
 def test_the_delays_are_those_of_the_simulated_feed() -> None:
@@ -91,9 +93,8 @@ def test_quantiles_are_values_that_were_measured() -> None:
 
 
 def test_a_code_without_quotes_is_a_remark_and_no_latency() -> None:
-    quiet = SimulatedExchange(DAY, 1, replace(CONFIG, target_events=60))
-    gateway = SimulatedGateway(quiet)
-    found = probe(gateway, lambda _: gateway, (Topic("3008", Feed.TICK),), seconds=5, rounds=2,
+    quiet = SimulatedMarket(SimulatedExchange(DAY, 1, replace(CONFIG, target_events=60)))
+    found = probe(SimulatedGateway(quiet), lambda _: quiet, (Topic("3008", Feed.TICK),), seconds=5, rounds=2,
                   stop=threading.Event(), from_ns=FROM_NS)  # fmt: skip
     assert found.of(FIRST_QUOTE).values_ns == () == found.of(TRADE_DELAY).values_ns
     assert found.remarks == ("3008/tick: no quote within 60 s, 2 times",)

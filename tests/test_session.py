@@ -231,7 +231,7 @@ def test_what_is_no_longer_wanted_is_given_back() -> None:
     world = World(NOON)
     world.tell(TimePassed())
     kept = frozenset({Topic("2330", Feed.TICK)})
-    world.ledger.want(kept)
+    world.ledger.want(kept, world.now_ns)
     world.tell(TimePassed())
     assert {action.topic for action in world.kinds(Unsubscribe)} == WANTED - kept  # type: ignore[attr-defined]
 

@@ -13,7 +13,7 @@ from plain_ledger import PlainLedger
 
 from shijim_live.broker.connection import Subscription
 from shijim_live.broker.gateway import Feed, GatewayError, LoginLater, LoginRefused, Topic, TopicRefused, topic_named
-from shijim_live.broker.live import LiveFeed
+from shijim_live.broker.live import Line, LiveFeed
 from shijim_live.broker.session import Session
 from shijim_live.broker.shioaji import quote_classes
 from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig
@@ -26,6 +26,7 @@ from shijim_live.broker.simulated_gateway import (
     broker_name,
     everyday_faults,
 )
+from shijim_live.broker.simulated_market import SimulatedMarket
 from shijim_live.calendar import MINUTE_NS, SECOND_NS, Market
 from shijim_live.calendar import Session as Hours
 from shijim_live.events import Book, BrokerClass, Kind, Status, Trade, decode_chunks
@@ -58,14 +59,11 @@ class Recorded:
     def __init__(self, folder: Path, *faults: Fault, seed: int = 3, wanted: frozenset[Topic] | None = None) -> None:
         self.played = exchange(seed)
         self.person = SimulatedPerson()
-        self.gateway = SimulatedGateway(self.played, person=self.person, faults=faults)
+        market = SimulatedMarket(self.played)
+        self.gateway = SimulatedGateway(market, person=self.person, faults=faults)
         self.ledger = PlainLedger(wanted or topics_of(self.played))
-        feed = LiveFeed(
-            lambda now_ns: Session(self.ledger, now_ns=now_ns, seed=seed),
-            self.gateway,
-            lambda _: self.gateway,
-            frozenset(self.played.codes),
-        )
+        line = Line(1, lambda now_ns: Session(self.ledger, now_ns=now_ns, seed=seed), self.gateway)
+        feed = LiveFeed([line], frozenset(self.played.codes), clock=market)
         self.recording: Recording = record(plan(folder, seed), feed, threading.Event())
         chunks = (chunk for path in wal.segment_paths(folder / "wal") for chunk in wal.records(path))
         self.events = list(decode_chunks(chunks))
@@ -236,10 +234,10 @@ def test_a_session_that_was_stopped_goes_on_where_it_was_and_logs_in_anew(tmp_pa
     stopped_ns = DAY_NS + 20 * MINUTE_NS
     for stops_at_ns in (stopped_ns, None):
         played, stop = exchange(), threading.Event()
-        gateway = SimulatedGateway(played)
+        market = SimulatedMarket(played)
         ledger = PlainLedger(topics_of(played))
 
-        class Stopping(SimulatedGateway):
+        class Stopping(SimulatedMarket):
             """Time reaches the stop while the market plays."""
 
             def now_ns(self, until_ns: int | None = stops_at_ns, done: threading.Event = stop) -> int:
@@ -247,13 +245,9 @@ def test_a_session_that_was_stopped_goes_on_where_it_was_and_logs_in_anew(tmp_pa
                     done.set()
                 return super().now_ns()
 
-        gateway.__class__ = Stopping
-        feed = LiveFeed(
-            lambda now_ns, ledger=ledger: Session(ledger, now_ns=now_ns, seed=3),  # type: ignore[misc]
-            gateway,
-            lambda _, gateway=gateway: gateway,  # type: ignore[misc]
-            frozenset(played.codes),
-        )
+        market.__class__ = Stopping
+        session = lambda now_ns, ledger=ledger: Session(ledger, now_ns=now_ns, seed=3)  # noqa: E731
+        feed = LiveFeed([Line(1, session, SimulatedGateway(market))], frozenset(played.codes), clock=market)
         recording = record(plan(tmp_path, 3), feed, stop)
     assert recording.complete
     assert recording.resumed_after_ns is not None
@@ -296,6 +290,9 @@ class Heard:
     def quote(self, delivered: object, received_ns: int) -> None:
         self.quotes += 1
 
+    def index(self, delivered: object, received_ns: int) -> None:
+        self.quotes += 1
+
     def event(self, response_code: int, event_code: int, info: str, event: str) -> None:
         self.events.append((response_code, event_code, info, event))
 
@@ -303,7 +300,7 @@ class Heard:
 
 
 def test_callbacks_before_the_login_are_refused_as_the_sdk_refuses_them() -> None:
-    gateway = SimulatedGateway(exchange())
+    gateway = SimulatedGateway(SimulatedMarket(exchange()))
     with pytest.raises(GatewayError, match="Not authenticated"):
         gateway.listen(Heard())
     with pytest.raises(GatewayError, match="Not authenticated"):
@@ -312,13 +309,13 @@ def test_callbacks_before_the_login_are_refused_as_the_sdk_refuses_them() -> Non
 
 
 def test_topics_beyond_the_cap_are_refused_by_an_event_that_names_them() -> None:
-    gateway = SimulatedGateway(exchange(), topics_max=2)
+    gateway = SimulatedGateway(SimulatedMarket(exchange()), topics_max=2)
     heard = Heard()
     gateway.login(force_refresh=False)
     gateway.listen(heard)
     for code in ("2330", "2317", "2454"):
         gateway.subscribe(Topic(code, Feed.TICK))
-    gateway.wait(lambda: False, gateway.now_ns() + SECOND_NS, threading.Event())
+    gateway.market.wait(lambda: False, gateway.market.now_ns() + SECOND_NS, threading.Event())
     assert [(event[0], event[1]) for event in heard.events] == [(0, 0), (200, 16), (200, 16), (400, 4)]
     assert heard.events[-1][2:] == ("TIC/v1/STK/*/TSE/2454", "Max Num Subscriptions Exceeded")
     with pytest.raises(TopicRefused, match="not listed"):
@@ -327,7 +324,7 @@ def test_topics_beyond_the_cap_are_refused_by_an_event_that_names_them() -> None
 
 def test_a_sixth_connection_of_a_person_is_refused_until_one_is_given_back() -> None:
     person = SimulatedPerson()
-    gateways = [SimulatedGateway(exchange(), person=person) for _ in range(CONNECTIONS_MAX + 1)]
+    gateways = [SimulatedGateway(SimulatedMarket(exchange()), person=person) for _ in range(CONNECTIONS_MAX + 1)]
     for gateway in gateways[:-1]:
         gateway.login(force_refresh=False)
     with pytest.raises(LoginLater, match="451"):

@@ -180,7 +180,7 @@ def test_the_broker_is_dialled_in_one_place() -> None:
     found = {(name, call) for name in PROGRAM for call in called(name, "login")}
     assert found == {
         ("shijim_live/broker/shioaji.py", "client.login"),  # the SDK's, behind the token
-        ("shijim_live/broker/live.py", "self.gateway.login"),  # ours, when the session says so
+        ("shijim_live/broker/live.py", "self.line.gateway.login"),  # ours, when the session says so
         ("shijim_live/broker/probe.py", "gateway.login"),  # ours, once a probe
     }
     made = {name for name in PROGRAM if "LoginToken(" in (ROOT / name).read_text()}

@@ -100,7 +100,7 @@ def test_the_wheel_holds_the_three_packages_and_what_they_need_at_run_time(names
 
 
 def test_the_wheel_holds_no_sources_of_the_crate_no_tests_and_no_leftovers(names: list[PurePosixPath]) -> None:
-    allowed = {".py", ".pyi", ".typed", ".toml", ".so", ".sql", ".css", ""}
+    allowed = {".py", ".pyi", ".typed", ".toml", ".so", ".sql", ".css", ".txt", ""}
     inside = [name for name in names if not name.parts[0].endswith(".dist-info")]
     assert [name for name in inside if name.suffix not in allowed and name.name != "py.typed"] == []
     banned = {"src", "target", "tests", "benches", "__pycache__"}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
 from fractions import Fraction
-from typing import Final
+from typing import Any, Final
 
 from shijim_live.broker.gateway import Feed, Topic
 from shijim_live.calendar import Market
@@ -83,6 +83,10 @@ class Plan:
         """What a connection's ledger is to want, most wanted first."""
         return [topic for place in self.places if place.connection == connection for topic in place.topics()]
 
+    def codes(self) -> frozenset[str]:
+        """What is recorded, as the broker delivers it; without indices, which are no instruments."""
+        return frozenset(place.code for place in self.places if place.depth in (Depth.BOOKS, Depth.TRADES))
+
     def asked_for(self) -> dict[str, str]:
         """Delivered code → the code somebody asked for, where the two differ."""
         return {place.code: place.asked for place in self.places if place.code != place.asked}
@@ -149,18 +153,27 @@ def plan_capacity(
     return Plan(day, connections, cap, places, tuple(notes))
 
 
-def plan_universe(universe: Universe, shard: int, connections: int = CONNECTIONS_RECORDING, **more: object) -> Plan:
-    """The plan of one recorder of a universe; the connections are shared by its recorders."""
-    if connections < universe.shards:
+def plan_universe(universe: Universe, shard: int, connections: int = CONNECTIONS_RECORDING, **more: Any) -> Plan:
+    """The plan of one recorder of a universe; the connections are shared by its recorders. As `plan_capacity`."""
+    return plan_recorder(universe, shard, connections_of(universe.shards, shard, connections), **more)
+
+
+def connections_of(shards: int, shard: int, connections: int = CONNECTIONS_RECORDING) -> int:
+    """How many of the connections one of several recorders has. PlanRefused where there are not enough for all."""
+    if connections < shards:
         raise PlanRefused(
-            f"{universe.shards} recorders share {connections} connections: set TOTAL_SHARDS={connections} or less, and "
+            f"{shards} recorders share {connections} connections: set TOTAL_SHARDS={connections} or less, and "
             "rank the day again"
         )
-    own = connections // universe.shards + (shard < connections % universe.shards)
+    return connections // shards + (shard < connections % shards)
+
+
+def plan_recorder(universe: Universe, shard: int, own: int, **more: Any) -> Plan:
+    """The plan of one recorder on `own` connections. As `plan_capacity`."""
     wishes = [wish_of(one) for one in universe.chosen if one.shard == shard]
     if shard:
         more = {"indices": (), **more}  # one recorder has them
-    return plan_capacity(wishes, universe.day, own, **more)  # type: ignore[arg-type]
+    return plan_capacity(wishes, universe.day, own, **more)
 
 
 def wish_of(one: Chosen) -> Wish:

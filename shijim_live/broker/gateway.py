@@ -112,6 +112,9 @@ class Listener(Protocol):
     def quote(self, delivered: object, received_ns: int) -> None:
         """One of the broker's quote objects."""
 
+    def index(self, delivered: object, received_ns: int) -> None:
+        """The broker's index object, a map and no quote like the others."""
+
     def event(self, response_code: int, event_code: int, info: str, event: str) -> None:
         """What the SDK's event callback is given; `event_code` may be one that `SessionEvent` does not know."""
 

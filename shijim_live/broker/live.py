@@ -1,4 +1,4 @@
-"""A session as a feed of the recorder: does what the state machine says, and writes down what became of it.
+"""Sessions as a feed of the recorder: does what the state machines say, and writes down what became of it.
 
 Not the decisions (`session.py`) and not the broker (`shioaji.py`, or `simulated_gateway.py` to practise on). The
 broker's threads bring quotes straight to the log, and everything else into one inbox that one loop works off.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from shijim_live.broker.connection import Connection
@@ -19,6 +20,7 @@ from shijim_live.broker.gateway import (
     GatewayError,
     LoginLater,
     LoginRefused,
+    Topic,
     TopicRefused,
 )
 from shijim_live.broker.leases import HeldLease, Leases
@@ -44,6 +46,7 @@ from shijim_live.broker.session_steps import (
     TimePassed,
     TopicChanged,
     Unsubscribe,
+    Want,
 )
 from shijim_live.record.sink import Sink
 
@@ -51,6 +54,8 @@ from shijim_live.record.sink import Sink
 # dropped: an answer that is lost is asked for again, a connection that is lost is seen by the watchdog.
 INBOX_MAX: Final = 10_000
 PAUSE_MS_MAX: Final = 200  # so that a stop is quick
+REPLAN_NS: Final = 10_000_000_000  # so often the plan is looked at
+SHOWN_SECONDS: Final = 0.5  # between two looks at how a connection stands
 
 
 class Clock(Protocol):
@@ -92,7 +97,7 @@ class Inbox:
 
     def put(self, said: Input) -> None:
         with self._more:
-            if len(self._said) >= INBOX_MAX:
+            if len(self._said) >= INBOX_MAX and not isinstance(said, Stop):
                 self._dropped += 1
                 return
             self._said.append(said)
@@ -121,19 +126,25 @@ class Inbox:
 class _Ear:
     """What the gateway calls, on its own threads."""
 
-    def __init__(self, publish: Callable[[object, int], object], inbox: Inbox) -> None:
-        self._publish = publish
+    def __init__(self, sink: Sink, inbox: Inbox) -> None:
+        self._quote, self._index = sink.quote, sink.index
         self._inbox = inbox
         self.quote_ns = 0  # when the last one was received
         self.failure: RuntimeError | None = None  # the log cannot take more
         self.closed = False
 
     def quote(self, delivered: object, received_ns: int) -> None:
+        self._record(self._quote, delivered, received_ns)
+
+    def index(self, delivered: object, received_ns: int) -> None:
+        self._record(self._index, delivered, received_ns)
+
+    def _record(self, publish: Callable[[object, int], object], delivered: object, received_ns: int) -> None:
         if self.closed:
             return
         self.quote_ns = received_ns
         try:
-            self._publish(delivered, received_ns)
+            publish(delivered, received_ns)
         except RuntimeError as error:
             self.closed, self.failure = True, error
             self._inbox.put(TimePassed())
@@ -145,79 +156,167 @@ class _Ear:
         self._inbox.put(SessionDown())
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One connection of a feed: the session that decides, whom it asks, and by what leave."""
+
+    number: int  # from 1: stands in every record that came through it
+    session: Callable[[int], Session]  # made when the clock runs, from its time
+    gateway: Gateway
+    lease: HeldLease | None = None  # held until the feed is over
+
+
 class LiveFeed:
-    """One connection: the session's decisions carried out, until the market is over, a stop, or LoginRefused."""
+    """A recorder's connections: what their sessions decide, until the market is over, a stop, or LoginRefused."""
 
     def __init__(
         self,
-        session: Callable[[int], Session],
-        gateway: Gateway,
-        clock: Callable[[Inbox], Clock],
+        lines: Sequence[Line],
         codes: frozenset[str],
         *,
+        clock: Clock | None = None,
         leases: Leases | None = None,
-        lease: HeldLease | None = None,
         say: Callable[[str], None] = lambda _: None,
+        replan: Callable[[int], Mapping[int, Sequence[Topic]] | None] = lambda _: None,
     ) -> None:
-        """`session` is made when the clock runs, from its time. `lease` is held until the feed is over."""
-        self._make_session = session
-        self._gateway = gateway
-        self._inbox = Inbox()
-        self._clock = clock(self._inbox)
+        """`clock`: one that all connections share on one thread; without it each has a thread and the machine's time.
+
+        `replan` is asked now and then, with the time: for what each connection is to want from now on, if that is
+        another than before.
+        """
+        assert [line.number for line in lines] == list(range(1, len(lines) + 1)), "connections count from 1"
         self._codes = codes
-        self._leases = leases
-        self._lease = lease
-        self._say = say
+        self._clock = clock
+        self._replan = replan
+        one = len(lines) == 1
+        self._loops = [_Loop(line, leases, say if one else _of_connection(line.number, say)) for line in lines]
+        self._replan_ns = 0
 
     def codes(self) -> frozenset[str]:
-        """What it will ask for."""
+        """What it will ask for at first."""
         return self._codes
+
+    def connections(self) -> list[dict[str, object]]:
+        """How each connection stands, as JSON values; of the last time its loop turned. From any thread."""
+        return [loop.state for loop in self._loops]
 
     def run(self, sink: Sink, stop: threading.Event, resume_after_ns: int | None) -> None:
         """Returns at the end of the market or at `stop`. LoginRefused when no login will succeed any more."""
-        self._clock.begin(resume_after_ns)
-        loop = _Loop(self._make_session(self._clock.now_ns()), self._gateway, self._clock, sink, self._inbox)
-        loop.leases, loop.say = self._leases, self._say
+        for loop in self._loops:
+            loop.begin(sink.of(loop.line.number), self._clock, resume_after_ns)
+        if self._clock is not None:
+            self._drive(self._loops, self._clock, stop)
+            return
+        failures: list[BaseException] = []
+        threads = [
+            threading.Thread(
+                target=self._live, args=(loop, stop, failures), name=f"shijim-connection-{loop.line.number}"
+            )
+            for loop in self._loops[1:]
+        ]
+        for thread in threads:
+            thread.start()
+        self._live(self._loops[0], stop, failures)
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+
+    def _live(self, loop: _Loop, stop: threading.Event, failures: list[BaseException]) -> None:
+        """One connection on a thread of its own; when it is over, whyever, so are the others."""
         try:
-            loop.run(stop)
+            self._drive([loop], loop.clock, stop)
+        except BaseException as error:  # noqa: BLE001 - raised by `run`, once every connection is given back
+            failures.append(error)
         finally:
-            # Whatever ended it: the broker counts a connection that nobody gave back, and no late quote may come.
-            loop.ear.closed = True
-            self._gateway.logout()
-            sink.outage(self._clock.now_ns())
-            if self._lease is not None:
-                self._lease.close()
+            for other in self._loops:
+                other.inbox.put(Stop())
+
+    def _drive(self, loops: Sequence[_Loop], clock: Clock, stop: threading.Event) -> None:
+        try:
+            happened: list[Input] = [TimePassed() for _ in loops]
+            while any(loop.session.phase is not Phase.STOPPED for loop in loops):
+                for loop, what in zip(loops, happened, strict=True):
+                    loop.turn(what)
+                self._look_at_the_plan(loops, clock.now_ns())
+                until_ns = min(loop.next_ns(clock.now_ns()) for loop in loops)
+                more = clock.wait(lambda: any(loop.inbox.pending() for loop in loops), until_ns, stop)
+                over = not more or stop.is_set()
+                happened = [Stop() if over else loop.inbox.take() or TimePassed() for loop in loops]
+        finally:
+            for loop in loops:
+                loop.close()
+
+    def _look_at_the_plan(self, loops: Sequence[_Loop], now_ns: int) -> None:
+        """By the thread of the first connection."""
+        if loops[0] is not self._loops[0] or now_ns < self._replan_ns:
+            return
+        self._replan_ns = now_ns + REPLAN_NS
+        for number, topics in (self._replan(now_ns) or {}).items():
+            self._loops[number - 1].inbox.put(Want(tuple(topics)))
+
+
+def _of_connection(number: int, say: Callable[[str], None]) -> Callable[[str], None]:
+    return lambda text: say(f"connection {number}: {text}")
 
 
 class _Loop:
-    """One run of a feed."""
+    """One connection while its feed runs."""
 
-    def __init__(self, session: Session, gateway: Gateway, clock: Clock, sink: Sink, inbox: Inbox) -> None:
-        self.session = session
-        self.gateway = gateway
-        self.clock = clock
+    def __init__(self, line: Line, leases: Leases | None, say: Callable[[str], None]) -> None:
+        self.line = line
+        self.leases = leases
+        self.say = say
+        self.inbox = Inbox()
+        self.state: dict[str, object] = {"number": line.number, "phase": "not begun"}
+        self._last = ""  # word of a person's interest
+        self._logins = 0
+        self._shown = 0.0
+
+    def begin(self, sink: Sink, clock: Clock | None, resume_after_ns: int | None) -> None:
         self.sink = sink
-        self.inbox = inbox
-        self.ear = _Ear(sink.quote, inbox)
-        self.leases: Leases | None = None
-        self.say: Callable[[str], None] = lambda _: None
-
-    def run(self, stop: threading.Event) -> None:
+        self.clock = clock or SystemClock(self.inbox)
+        self.clock.begin(resume_after_ns)
+        self.ear = _Ear(sink, self.inbox)
+        self.session = self.line.session(self.clock.now_ns())
         # Until the first login nothing can come: a hole like any other, if the market is open.
-        self.sink.connection(Connection.DOWN, self.clock.now_ns(), "not logged in yet")
-        happened: Input | None = TimePassed()
-        while self.session.phase is not Phase.STOPPED:
-            for action in self.session.step(happened or TimePassed(), self.clock.now_ns(), self.ear.quote_ns):
-                if not self._did(action):
-                    break
-            if self.ear.failure is not None:
-                raise self.ear.failure
-            if dropped := self.inbox.count_dropped():
-                self.sink.remark(
-                    self.clock.now_ns(), f"{dropped} words of the broker were not heard: {INBOX_MAX} waited"
-                )
-            more = self.clock.wait(self.inbox.pending, self.session.next_ns(self.clock.now_ns()), stop)
-            happened = self.inbox.take() if more and not stop.is_set() else Stop()
+        sink.connection(Connection.DOWN, self.clock.now_ns(), "not logged in yet")
+
+    def turn(self, happened: Input) -> None:
+        """Does what the session decides about one thing that happened. Raises what ended the log, or LoginRefused."""
+        for action in self.session.step(happened, self.clock.now_ns(), self.ear.quote_ns):
+            if not self._did(action):
+                break
+        if self.ear.failure is not None:
+            raise self.ear.failure
+        if dropped := self.inbox.count_dropped():
+            self.sink.remark(self.clock.now_ns(), f"{dropped} words of the broker were not heard: {INBOX_MAX} waited")
+        if (moment := time.monotonic()) - self._shown >= SHOWN_SECONDS:
+            self._shown = moment
+            self._show()
+
+    def next_ns(self, now_ns: int) -> int:
+        return self.session.next_ns(now_ns)
+
+    def close(self) -> None:
+        """Whatever ended it: the broker counts a connection that nobody gave back, and no late quote may come."""
+        self.ear.closed = True
+        self.line.gateway.logout()
+        self.sink.outage(self.clock.now_ns())
+        if self.line.lease is not None:
+            self.line.lease.close()
+        self._show()
+
+    def _show(self) -> None:
+        now_ns = self.clock.now_ns()
+        self.state = {
+            "number": self.line.number,
+            "phase": str(self.session.phase),
+            "said": self._last,
+            "logins": self._logins,
+            "quote_ns": self.ear.quote_ns,
+            "topics": self.session.topics.snapshot(now_ns),
+        }
 
     def _did(self, action: Action) -> bool:
         """Carries it out; False when what was to follow it cannot be."""
@@ -230,30 +329,35 @@ class _Loop:
             case Subscribe() | Unsubscribe():
                 return self._ask(action)
             case Logout():
-                self.gateway.logout()
+                self.line.gateway.logout()
             case Connected(text):
                 self.sink.connection(Connection.UP, now_ns, text)
-                self.say(text)
+                self._tell(text)
             case Disconnected(text, since_ns):
                 self.sink.connection(Connection.DOWN, now_ns, text, since_ns)
-                self.say(f"connection lost: {text}")
+                self._tell(f"connection lost: {text}")
             case TopicChanged(topic, said, text):
                 self.sink.subscription(said, now_ns, f"{topic} {said.name.lower()}" + (f": {text}" if text else ""))
                 if text:
                     self.say(f"{topic} {said.name.lower()}: {text}")
             case Remark(text):
                 self.sink.remark(now_ns, text)
-                self.say(text)
+                self._tell(text)
             case End(refused):
                 if refused is not None:
                     raise LoginRefused(refused)
         return True
 
+    def _tell(self, text: str) -> None:
+        self._last = text
+        self.say(text)
+
     def _log_in(self, *, force_refresh: bool) -> Input:
+        self._logins += 1
         if self.leases is not None and (wait_ns := self.leases.charge_login()) > 0:
             return NotNow("this person has logged in too often, over all processes", wait_ns)
         try:
-            self.gateway.login(force_refresh=force_refresh)
+            self.line.gateway.login(force_refresh=force_refresh)
         except LoginRefused as error:
             return Refused(str(error))
         except LoginLater as error:
@@ -264,7 +368,7 @@ class _Loop:
 
     def _listen(self) -> bool:
         try:
-            self.gateway.listen(self.ear)
+            self.line.gateway.listen(self.ear)
         except GatewayError as error:
             self.inbox.put(NotNow(str(error), NO_ROUTE_NS))
             return False
@@ -272,7 +376,7 @@ class _Loop:
 
     def _ask(self, action: Subscribe | Unsubscribe) -> bool:
         """A topic that the broker refuses concerns it alone; anything else the connection."""
-        ask = self.gateway.subscribe if isinstance(action, Subscribe) else self.gateway.unsubscribe
+        ask = self.line.gateway.subscribe if isinstance(action, Subscribe) else self.line.gateway.unsubscribe
         try:
             ask(action.topic)
         except TopicRefused as error:

@@ -108,6 +108,9 @@ class _Ear:
             self.quotes.append((topic, exchange_ns, received_ns))
             self.callback_ns.append(time.perf_counter_ns() - began_ns)
 
+    def index(self, delivered: object, received_ns: int) -> None:
+        """Not asked for."""
+
     def event(self, response_code: int, event_code: int, info: str, event: str) -> None:
         topic = topic_named(info)
         if topic is not None and event_code == SessionEvent.SUBSCRIBE_OK:

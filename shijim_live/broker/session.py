@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -41,6 +42,7 @@ from shijim_live.broker.session_steps import (
     TimePassed,
     TopicChanged,
     Unsubscribe,
+    Want,
 )
 from shijim_live.calendar import (
     DAY_NS,
@@ -92,6 +94,7 @@ class Topics(Protocol):
     """What the session asks of the ledger of topics."""
 
     def wanted(self) -> frozenset[Topic]: ...
+    def want(self, topics: Iterable[Topic], now_ns: int) -> None: ...
     def to_request(self, now_ns: int) -> list[Topic]: ...
     def to_drop(self, now_ns: int) -> list[Topic]: ...
     def requested(self, topic: Topic, now_ns: int) -> None: ...
@@ -99,6 +102,7 @@ class Topics(Protocol):
     def refused(self, topic: Topic, text: str, now_ns: int, full: bool = False) -> None: ...
     def lost(self, now_ns: int) -> None: ...
     def next_ns(self) -> int | None: ...
+    def snapshot(self, now_ns: int) -> dict[str, object]: ...
 
 
 _LOST: Final = (SessionEvent.DOWN, SessionEvent.RECONNECTING)
@@ -176,6 +180,8 @@ class Session:
                 return self._lose("session down", now_ns)
             case NotSubscribed(topic, text, full):
                 return self._refuse(topic, text, now_ns, full=full) if self.phase is Phase.UP else []
+            case Want(topics):
+                return self._want(topics, now_ns)
             case Stop():
                 self.phase = Phase.STOPPED
                 return [Logout(), End(None)]
@@ -198,6 +204,13 @@ class Session:
         # Sent away again: the broker answers persistence with a ban, so each time twice as long.
         waits_ns = self._wait(now_ns, max(wait_ns, min(wait_ns << min(self._failures, 30), SENT_AWAY_NS_MAX)))
         return [*told, Remark(f"{text}; again in {waits_ns // SECOND_NS} s"), Logout()]
+
+    def _want(self, topics: tuple[Topic, ...], now_ns: int) -> list[Action]:
+        before, after = self.topics.wanted(), frozenset(topics)
+        self.topics.want(topics, now_ns)
+        if before == after:
+            return []  # the same, in another order
+        return [Remark(f"another plan: {len(after - before)} topics more, {len(before - after)} no longer wanted")]
 
     def _said(self, said: Said, now_ns: int) -> list[Action]:
         if said.event_code in _LOST:

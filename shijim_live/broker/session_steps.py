@@ -61,11 +61,18 @@ class NotSubscribed:
 
 
 @dataclass(frozen=True, slots=True)
+class Want:
+    """Another plan: these topics from now on, the most wanted first."""
+
+    topics: tuple[Topic, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Somebody ends the session."""
 
 
-Input: TypeAlias = TimePassed | LoggedIn | NotNow | Refused | Said | SessionDown | NotSubscribed | Stop
+Input: TypeAlias = TimePassed | LoggedIn | NotNow | Refused | Said | SessionDown | NotSubscribed | Want | Stop
 
 # What is to be done
 

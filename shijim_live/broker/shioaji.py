@@ -31,7 +31,7 @@ from shijim_live.settings import Settings
 if TYPE_CHECKING:
     from typing import Literal, TypeAlias
 
-    from shioaji import BidAskFOPv1, BidAskSTKv1, Shioaji, Stock, TickFOPv1, TickSTKv1
+    from shioaji import BidAskFOPv1, BidAskSTKv1, QuoteIdxV1, Shioaji, Stock, TickFOPv1, TickSTKv1
 
     QuoteTypeLiteral: TypeAlias = Literal["tick", "bid_ask", "quote"]
 
@@ -48,6 +48,7 @@ class QuoteClasses:
     tick_fop: type[TickFOPv1]
     bidask_stk: type[BidAskSTKv1]
     bidask_fop: type[BidAskFOPv1]
+    quote_idx: type[QuoteIdxV1]
 
 
 def quote_classes(state_dir: Path | None = None) -> QuoteClasses:
@@ -60,9 +61,9 @@ def quote_classes(state_dir: Path | None = None) -> QuoteClasses:
     # The SDK panics over a malformed quote when it is read. With stack traces it took a third of a second to quarantine
     # one, without them it takes 0.05 ms.
     os.environ["RUST_BACKTRACE"] = "0"
-    from shioaji import BidAskFOPv1, BidAskSTKv1, TickFOPv1, TickSTKv1
+    from shioaji import BidAskFOPv1, BidAskSTKv1, QuoteIdxV1, TickFOPv1, TickSTKv1
 
-    return QuoteClasses(TickSTKv1, TickFOPv1, BidAskSTKv1, BidAskFOPv1)
+    return QuoteClasses(TickSTKv1, TickFOPv1, BidAskSTKv1, BidAskFOPv1, QuoteIdxV1)
 
 
 def _place_sdk_files(state_dir: Path | None) -> None:
@@ -147,6 +148,11 @@ class ShioajiGateway:
             if self._client is client:
                 listener.quote(delivered, received_ns)
 
+        def index(delivered: object) -> None:
+            received_ns = time_ns()
+            if self._client is client:
+                listener.index(delivered, received_ns)
+
         def down() -> None:
             if self._client is client:
                 listener.session_down()
@@ -156,7 +162,7 @@ class ShioajiGateway:
             client.set_on_bidask_stk_v1_callback(quote)
             client.set_on_tick_fop_v1_callback(quote)
             client.set_on_bidask_fop_v1_callback(quote)
-            client.set_on_quote_idx_v1_callback(quote)
+            client.set_on_quote_idx_v1_callback(index)
             client.set_session_down_callback(down)
         self._listener = listener
         while self._early:

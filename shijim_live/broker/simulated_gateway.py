@@ -1,15 +1,12 @@
-"""The simulated exchange behind a session like the broker's: logins, topics, limits, and what goes wrong. No broker.
+"""A connection to the simulated exchange like the broker's: logins, topics, limits, and what goes wrong. No broker.
 
-One thread: `wait` plays the market until something happens, so that a day takes seconds and the same seed and the same
-calls give the same day. What is not subscribed to is not delivered.
+What is not subscribed to is not delivered. The market that is played, and the time, are in `simulated_market.py`.
 """
 
 from __future__ import annotations
 
-import heapq
 import random
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -27,8 +24,9 @@ from shijim_live.broker.gateway import (
     Topic,
     TopicRefused,
 )
-from shijim_live.broker.shioaji import quote_classes
-from shijim_live.broker.simulated import BATCH, KIND_DOWN, SimulatedExchange, pacer
+from shijim_live.broker.simulated import SimulatedExchange
+from shijim_live.broker.simulated_index import INDEX_CODE
+from shijim_live.broker.simulated_market import SimulatedMarket
 from shijim_live.calendar import DAY_NS, MINUTE_NS, SECOND_NS, Market, Session
 from shijim_live.instruments import instrument
 from shijim_live.universe import TOPICS_MAX
@@ -98,50 +96,44 @@ class SimulatedPerson:
 
 
 class SimulatedGateway:
-    """One connection to the simulated exchange, and the clock of who uses it."""
+    """One connection to the simulated exchange."""
 
     def __init__(
         self,
-        exchange: SimulatedExchange,
+        market: SimulatedMarket,
         *,
         person: SimulatedPerson | None = None,
         faults: Sequence[Fault] = (),
         topics_max: int = TOPICS_MAX,
     ) -> None:
-        """`exchange` without outages of its own: the faults are here."""
-        assert exchange.config.outages == 0, "two tell of outages, and only one of them to the session"
-        self.exchange = exchange
+        self.market = market
+        self.exchange = market.exchange
         self.person = person or SimulatedPerson()
         self.topics_max = topics_max
         self.topics: set[Topic] = set()
-        self._decode = _decoders()
-        self._chance = random.Random(exchange.seed)
-        self._now_ns = min(session.trial_ns for session in exchange.sessions) - MINUTE_NS
-        self._resume_after_ns: int | None = None
-        self._market: Iterator[tuple[int, int, bytes]] | None = None
-        self._next: tuple[int, int, bytes] | None = None
-        # (when, tie-break, the connection it is of or 0 for any, what): what is not of the market.
-        self._due: list[tuple[int, int, int, Callable[[], None]]] = []
-        self._put = 0
+        self._chance = random.Random(self.exchange.seed)
         self._connection = 0  # counts logins
+        self._login_ns = 0  # until when we were busy logging in
         self._listener: Listener | None = None
         self._open = False  # we have a connection; it may be lost, or half-open
         self._passes = False  # what the market says comes through
         self._no_route_until_ns = 0
         self._answered_ns = 0
+        self._wants: dict[Feed, set[str]] = {feed: set() for feed in Feed}
         for fault in faults:
-            self._at(fault.begin_ns, 0, lambda fault=fault: self._strike(fault))  # type: ignore[misc]
-        self._wants: dict[Feed, set[str]] = {Feed.TICK: set(), Feed.BOOK: set()}
+            market.at(fault.begin_ns, lambda fault=fault: self._strike(fault))  # type: ignore[misc]
+        market.connect(self)
 
     # The gateway
 
     def login(self, *, force_refresh: bool) -> None:
         """LoginLater, LoginRefused."""
         assert not self._open, "logged in already"
-        self._now_ns += LOGIN_NS
-        if self._now_ns < self._no_route_until_ns:
+        self.market.pass_time(LOGIN_NS)
+        self._login_ns = self.market.now_ns()
+        if self._login_ns < self._no_route_until_ns:
             raise LoginLater("no route to the broker", NO_ROUTE_NS)
-        self.person.admit(self._now_ns)
+        self.person.admit(self._login_ns)
         self._connection += 1
         self._open = self._passes = True
         self._forget()
@@ -157,7 +149,7 @@ class SimulatedGateway:
         """TopicRefused for a code that is not listed; else the answer comes as an event."""
         if not self._open:
             raise GatewayError("Not authenticated")
-        if topic.code not in self.exchange.codes:
+        if topic.code not in (self.exchange.codes if topic.feed is not Feed.QUOTE else (INDEX_CODE,)):
             raise TopicRefused(f"{topic.code}: not listed on {self.exchange.day}")
         if len(self.topics | {topic}) > self.topics_max:
             self._answer(400, SessionEvent.SUBSCRIPTION_REJECTED, topic, FULL)
@@ -181,76 +173,43 @@ class SimulatedGateway:
         self._listener = None
         self._forget()
 
-    # The clock
+    # What the market says
 
-    def begin(self, resume_after_ns: int | None) -> None:
-        """From the start of the day, or leaves out what was received then or before."""
-        self._resume_after_ns = resume_after_ns
-        self._now_ns = max(self._now_ns, resume_after_ns or 0)
+    def wants(self, feed: Feed, code: str | None, received_ns: int) -> bool:
+        """Not what came while we were busy logging in."""
+        if not self._passes or received_ns <= self._login_ns:
+            return False
+        return code in self._wants[feed] if code is not None else bool(self._wants[feed])
 
-    def now_ns(self) -> int:
-        """The time where the market is."""
-        return self._now_ns
+    def hear(self, delivered: object, received_ns: int) -> None:
+        if self._listener is not None:
+            self._listener.quote(delivered, received_ns)
 
-    def wait(self, pending: Callable[[], bool], until_ns: int, stop: threading.Event) -> bool:
-        """Plays until then, or until something is pending, or `stop`; False when the day is over."""
-        if self._market is None:
-            self._market = self._deliveries(stop)
-            self._next = next(self._market, None)
-        while not (stop.is_set() or pending()):
-            if self._due and self._due[0][0] <= min(until_ns, self._next[0] if self._next else until_ns):
-                at_ns, _, connection, happen = heapq.heappop(self._due)
-                self._now_ns = max(self._now_ns, at_ns)
-                if connection in (0, self._connection):
-                    happen()
-            elif self._next is None:
-                return False
-            elif self._next[0] > until_ns:
-                self._now_ns = max(self._now_ns, until_ns)
-                return True
-            else:
-                self._deliver(*self._next)
-                self._next = next(self._market, None)
-        return True
-
-    def _deliveries(self, stop: threading.Event) -> Iterator[tuple[int, int, bytes]]:
-        """(received, kind, payload) in the order of the first."""
-        day = self.exchange.deliveries()
-        if self._resume_after_ns is not None:
-            day.skip_until(self._resume_after_ns)
-        wait = None if self.exchange.speed is None else pacer(self.exchange.speed, stop)
-        while batch := day.next_batch(BATCH):
-            for kind, _, received_ns, payload in batch:
-                if wait is not None:
-                    wait(received_ns)
-                if kind < KIND_DOWN:
-                    yield received_ns, kind, payload
-
-    def _deliver(self, received_ns: int, kind: int, payload: bytes) -> None:
-        if received_ns <= self._now_ns:
-            return  # it came while we were busy logging in
-        self._now_ns = received_ns
-        if not self._passes or self._listener is None:
-            return
-        quote = self._decode[kind](payload)
-        if quote.code in self._wants[Feed.TICK if kind < _BOOKS else Feed.BOOK]:  # type: ignore[attr-defined]
-            self._listener.quote(quote, received_ns)
+    def hear_index(self, delivered: object, received_ns: int) -> None:
+        if self._listener is not None:
+            self._listener.index(delivered, received_ns)
 
     # What happens beside the market
 
-    def _at(self, at_ns: int, connection: int, happen: Callable[[], None]) -> None:
-        self._put += 1
-        heapq.heappush(self._due, (at_ns, self._put, connection, happen))
+    def _at(self, at_ns: int, happen: Callable[[], None]) -> None:
+        """Unless this connection is gone by then."""
+        connection = self._connection
+
+        def still() -> None:
+            if self._connection == connection:
+                happen()
+
+        self.market.at(at_ns, still)
 
     def _say(self, response: int, code: int, info: str, event: str, after_ns: int = 0) -> None:
         """An event of this connection, in the order in which they are said."""
-        self._answered_ns = max(self._answered_ns + 1, self._now_ns + after_ns)
+        self._answered_ns = max(self._answered_ns + 1, self.market.now_ns() + after_ns)
 
         def told() -> None:
             if self._listener is not None:
                 self._listener.event(response, code, info, event)
 
-        self._at(self._answered_ns, self._connection, told)
+        self._at(self._answered_ns, told)
 
     def _answer(self, response: int, code: SessionEvent, topic: Topic, event: str) -> None:
         self._wants = {feed: {one.code for one in self.topics if one.feed is feed and not one.odd_lot}
@@ -270,13 +229,13 @@ class SimulatedGateway:
             return
         self._passes = False
         if fault.trouble is Trouble.STALLS:
-            self._at(fault.end_ns, self._connection, self._pass_again)
+            self._at(fault.end_ns, self._pass_again)
             return
         self._say(0, SessionEvent.DOWN, "", f"Session down: {fault.trouble}")
-        self._at(self._answered_ns, self._connection, self._say_down)
+        self._at(self._answered_ns, self._say_down)
         if fault.trouble in (Trouble.RECONNECTS, Trouble.FORGETS):
             self._say(0, SessionEvent.RECONNECTING, "", "Session reconnecting", SECOND_NS)
-            self._at(fault.end_ns, self._connection, lambda: self._reconnect(fault.trouble))
+            self._at(fault.end_ns, lambda: self._reconnect(fault.trouble))
 
     def _say_down(self) -> None:
         if self._listener is not None:
@@ -290,19 +249,6 @@ class SimulatedGateway:
             self._forget()
         self._passes = True
         self._say(0, SessionEvent.RECONNECTED, "", "Session reconnected")
-
-
-_BOOKS: Final = 2  # kinds of a simulated day from here on are books
-
-
-def _decoders() -> tuple[Callable[[bytes], object], ...]:
-    classes = quote_classes()
-    return (
-        classes.tick_stk.from_msgpack,
-        classes.tick_fop.from_msgpack,
-        classes.bidask_stk.from_msgpack,
-        classes.bidask_fop.from_msgpack,
-    )
 
 
 def broker_name(topic: Topic) -> str:

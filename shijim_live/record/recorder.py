@@ -76,6 +76,7 @@ class RecordPlan:
     # outage stands around it), `hand_back` where the feed has no clock and can deliver it again.
     without_space: str = "lose"
     commit_interval_ms: int = 0
+    subscribes: bool = False  # the feed asks for what it delivers, and may ask for other codes later: all is recorded
     note: str = ""  # what else the first event says: which part of a recording is replayed
 
     @property
@@ -134,7 +135,8 @@ def record(
         resume_ns = start_ns if resumed_after_ns is not None else None
         try:
             give_up = stop if plan.without_space == "hand_back" else None
-            feed.run(Sink(publisher, resume_ns, plan.codes, give_up), stop, resume_ns)
+            codes = None if plan.subscribes else plan.codes
+            feed.run(Sink(publisher, resume_ns, codes, give_up), stop, resume_ns)
             complete = not stop.is_set()
         finally:
             counters = publisher.counters()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection
+from functools import partial
 
 from rust_indicators import Publisher
 from shijim_live.broker.connection import Connection, Subscription
@@ -25,19 +26,23 @@ class Sink:
         down_since_ns: int | None = None,
         codes: Collection[str] | None = None,
         give_up: threading.Event | None = None,
+        number: int = 0,
     ) -> None:
         """`down_since_ns`: since when nothing may have been delivered, if the first word is that we are connected.
 
         `codes`: only what is of these goes on to the log. `give_up`: what there is no space for is tried again until
-        this is set.
+        this is set. `number`: the connection that all of this comes from, 0 for a feed without connections.
         """
-        self.quote: Callable[[object, int], object] = publisher.publish
+        self._made_of = (publisher, down_since_ns, codes, give_up)
+        publish: Callable[..., int] = partial(publisher.publish, connection=number) if number else publisher.publish
+        self.quote: Callable[[object, int], object] = publish
         self.records: Callable[[bytes], object] = publisher.publish_records
-        self._status: Callable[..., object] = publisher.publish_status
+        self._status: Callable[..., object] = partial(publisher.publish_status, connection=number)
+        self._number = number
         if give_up is not None:
-            self.quote = _until_taken(publisher.publish, give_up)
+            self.quote = _until_taken(publish, give_up)
             self.records = _until_all_taken(publisher.publish_records, give_up)
-            self._status = _until_taken(publisher.publish_status, give_up)
+            self._status = _until_taken(partial(publisher.publish_status, connection=number), give_up)
         self._index = self.records  # an index is none of the universe's codes
         if codes is not None:
             self.quote = _quotes_of(frozenset(codes), self.quote)
@@ -45,15 +50,19 @@ class Sink:
         self._down_since_ns = down_since_ns
         self._down_text = LOST
 
-    def index(self, delivered: object, received_ns: int, connection: int = 0) -> None:
+    def of(self, number: int) -> Sink:
+        """The same recording for one connection of several, from 1: its quotes, its words and its holes bear it."""
+        return Sink(*self._made_of, number=number)
+
+    def index(self, delivered: object, received_ns: int) -> None:
         """An index push of the broker, which has a callback of its own. One that cannot be read is quarantined."""
         try:
-            records = index_records(delivered, received_ns, connection)
+            records = index_records(delivered, received_ns, self._number)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 - a broker object may panic, and costs one event
             text = f"{type(delivered).__name__}: {error}"[:QUARANTINE_CHARACTERS_MAX]
-            self._status(Kind.QUARANTINE, received_ns, text=text, connection=connection)
+            self._status(Kind.QUARANTINE, received_ns, text=text)
             return
         self._index(records)
 

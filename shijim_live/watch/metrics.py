@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -22,8 +23,15 @@ ADDRESS = "127.0.0.1"
 class RecorderMetrics(Collector):
     """Turns the ring's counters into metrics; costs nothing while nobody scrapes."""
 
-    def __init__(self, publisher: Publisher, raw_dir: Path, shard: int) -> None:
+    def __init__(
+        self,
+        publisher: Publisher,
+        raw_dir: Path,
+        shard: int,
+        connections: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
+    ) -> None:
         self.publisher = publisher
+        self.connections = connections
         self.raw_dir = raw_dir
         self.shard = str(shard)
 
@@ -52,6 +60,7 @@ class RecorderMetrics(Collector):
         yield self._gauge("shijim_disk_free_bytes", "Free space where the log is written", free_bytes)
         yield from self._ring(values)
         yield from self._groups(values["accepted"])
+        yield from self._connections()
 
     def _ring(self, values: dict[str, int]) -> Iterator[Metric]:
         yield self._gauge("shijim_ring_slots", "Events the ring has room for", values["slots"])
@@ -80,6 +89,19 @@ class RecorderMetrics(Collector):
             for family, count in zip((missed, abandoned), counts, strict=True):
                 family.add_metric([self.shard, name], count)
         yield from (lag, missed, abandoned)
+
+    def _connections(self) -> Iterator[Metric]:
+        labels = ["shard", "connection"]
+        up = GaugeMetricFamily("shijim_connection_up", "1 while the broker's session is up", labels=labels)
+        logins = CounterMetricFamily("shijim_connection_logins", "Logins tried in this run", labels=labels)
+        topics = GaugeMetricFamily("shijim_topics", "Topics by where they stand", labels=[*labels, "phase"])
+        for one in self.connections():
+            place = [self.shard, str(one["number"])]
+            up.add_metric(place, one["phase"] == "up")
+            logins.add_metric(place, one.get("logins", 0))
+            for phase, count in one.get("topics", {}).get("counts", {}).items():
+                topics.add_metric([*place, phase], count)
+        yield from (up, logins, topics)
 
     def _counter(self, name: str, text: str, value: float) -> Metric:
         family = CounterMetricFamily(name, text, labels=["shard"])

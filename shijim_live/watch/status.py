@@ -11,6 +11,7 @@ from shijim_live.calendar import wall_clock
 from shijim_live.events import RingState
 from shijim_live.record import wal
 from shijim_live.record.recorder import is_recording, ring_path
+from shijim_live.watch.connections import Connections, describe_connections, read_connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Status:
     quarantined: int | None
     blocked_seconds: float | None
     last_durable_received: str | None  # Taipei wall clock
+    connections: Connections | None  # None where the feed has none
     segments: int
     unreadable_segments: int
     sealed_segments: int
@@ -90,6 +92,7 @@ def status(raw_dir: Path, shard: int = 0) -> Status:
         quarantined=counters.get("quarantined"),
         blocked_seconds=counters["blocked_ns"] / 1_000_000_000 if counters else None,
         last_durable_received=wall_clock(last_ns).isoformat(" ", "milliseconds") if last_ns else None,
+        connections=read_connections(raw_dir, shard, counters.get("writer_pid")) if counters else None,
         segments=len(paths),
         unreadable_segments=len(unreadable),
         sealed_segments=len(footers),
@@ -126,6 +129,8 @@ def describe(found: Status) -> str:
             f"  ring: {found.depth:,} of {found.ring_slots:,} events wait for the disk, "
             f"{found.depth_max:,} at most so far",
         ]
+    if found.connections is not None:
+        lines += describe_connections(found.connections)
     lines += [
         f"  group {group.name}: {group.members} members, {group.lag:,} events behind, "
         f"{group.missed:,} missed, {group.abandoned:,} abandoned by members that died"

@@ -187,7 +187,7 @@ class _Source:
         before, after = seen[gap.row_before], seen[gap.row_after]
         open_ns = min(_bound_ns(self.day, key[2], tally.futures, "open_ns"), after.clock_ns)
         start_ns = open_ns if gap.row_before is None else before.clock_ns
-        covering = self._covering(start_ns, after.clock_ns)
+        covering = self._covering(key[0], start_ns, after.clock_ns)
         cause, reason = "feed_loss", "the recorder was up and no outage is known"
         if covering:
             cause, reason = "outage", covering
@@ -201,7 +201,7 @@ class _Source:
 
     def _early_stop(self, key: StreamKey, tally: Tally, lots: int, last: Sight) -> Gap:
         close_ns = max(_bound_ns(self.day, key[2], tally.futures, "close_ns"), last.clock_ns)
-        covering = self._covering(last.clock_ns, close_ns)
+        covering = self._covering(key[0], last.clock_ns, close_ns)
         reason = "the exchange's closing total is higher"
         assert tally.total is not None  # otherwise nothing is missing of it
         nowhere = Sight("", ABSENT_I64, close_ns, ABSENT_I64)
@@ -222,9 +222,10 @@ class _Source:
             "exchange_ns_after": after.exchange_ns,
         }
 
-    def _covering(self, start_ns: int, end_ns: int) -> str:
-        """Why the recorder was away meanwhile, or nothing."""
-        return next((it.reason for it in self.outages if it.begin_ns <= end_ns and it.end_ns >= start_ns), "")
+    def _covering(self, code: str, start_ns: int, end_ns: int) -> str:
+        """Why the recorder was away from this code meanwhile, or nothing."""
+        away = (it for it in self.outages if it.begin_ns <= end_ns and it.end_ns >= start_ns and it.concerns(code))
+        return next((it.reason for it in away), "")
 
 
 def _verdict(tally: Tally, missing: bool) -> tuple[str, str]:
@@ -247,7 +248,10 @@ def _bound_ns(day: date, session: str, futures: bool, name: str) -> int:
 
 def _outage_gap(outage: Outage) -> Gap:
     around = (outage.sequence, outage.sequence, outage.begin_ns, outage.end_ns)
-    return Gap("outage", "", "", *around, 0, "recorded", outage.reason, {"run_id": outage.run_id})
+    metadata: Metadata = {"run_id": outage.run_id}
+    if outage.codes is not None:
+        metadata |= {"codes": " ".join(sorted(outage.codes))}  # of the connection; other codes were recorded all the while
+    return Gap("outage", "", "", *around, 0, "recorded", outage.reason, metadata)
 
 
 def _sequence_gaps(known: Manifests, segments: list[Manifest], waiting: set[str]) -> list[Gap]:

@@ -7,7 +7,7 @@ once, and of other days only those needed to find where in a run the day begins 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, Final
 import orjson
 
 from rust_indicators import read_footer
+from shijim_live.broker.connection import Subscription
 from shijim_live.calendar import DAY_NS, Market, next_trading_day, previous_trading_day, session_bounds
 from shijim_live.events import ABSENT_I64, TEXT_BYTES, Kind
 from shijim_live.record import wal
@@ -44,6 +45,10 @@ class Outage:
     begin_ns: int
     end_ns: int
     reason: str
+    codes: frozenset[str] | None = None  # those of the connection that was lost; None: of all
+
+    def concerns(self, code: str) -> bool:
+        return self.codes is None or code in self.codes
 
 
 class Manifests:
@@ -189,23 +194,36 @@ def _source(path: Path) -> str:
 
 
 def outages_of(known: Manifests, day: date) -> list[Outage]:
-    """Recorded outages of the day and its neighbours: one that ends after the close is a status of the next day."""
+    """Recorded outages of the day and its neighbours: one that ends after the close is a status of the next day.
+
+    One of several connections concerns the codes that were confirmed on it. Every connection confirms them anew each
+    morning, so that those of the day and of its night are among what is read here.
+    """
     found = []
+    carried: dict[tuple[str, int], set[str]] = defaultdict(set)
+    wanted = [str(int(kind)) for kind in (Kind.OUTAGE, Kind.SUBSCRIPTION)]
     for near in (previous_trading_day(day), day, next_trading_day(day)):
         for path in sorted(parquet_path(known.archive_dir, "statuses", near, "_").parent.glob("*.parquet")):
             manifest = known.get(path.stem)
-            if manifest is None or not manifest["footer"]["kinds"].get(str(int(Kind.OUTAGE))):
+            if manifest is None or not any(manifest["footer"]["kinds"].get(kind) for kind in wanted):
                 continue
             for rows in stored_rows(path, "statuses"):
-                mine = rows[(rows["kind"] == Kind.OUTAGE) & (rows["part"] == 0)]
-                found += [_outage(row, manifest) for row in mine]
-    return sorted(found, key=lambda outage: (outage.begin_ns, outage.run_id, outage.sequence))
+                first = rows[rows["part"] == 0]
+                for row in first[(first["kind"] == Kind.SUBSCRIPTION) & (first["value"] == Subscription.CONFIRMED)]:
+                    carried[manifest["run_id"], int(row["connection"])].add(_text(row).partition("/")[0])
+                found += [(row, manifest) for row in first[first["kind"] == Kind.OUTAGE]]
+    outages = [_outage(row, manifest, carried) for row, manifest in found]
+    return sorted(outages, key=lambda outage: (outage.begin_ns, outage.run_id, outage.sequence))
 
 
-def _outage(row: Any, segment: Manifest) -> Outage:
-    text = bytes(row["text"])[: min(int(row["text_length"]), TEXT_BYTES)].decode("utf-8", "replace")
-    begin_ns, end_ns = int(row["begin_ns"]), int(row["end_ns"])
-    return Outage(segment["source"], segment["run_id"], int(row["sequence"]), begin_ns, end_ns, text)
+def _outage(row: Any, segment: Manifest, carried: Mapping[tuple[str, int], set[str]]) -> Outage:
+    begin_ns, end_ns, connection = int(row["begin_ns"]), int(row["end_ns"]), int(row["connection"])
+    codes = frozenset(carried.get((segment["run_id"], connection), ())) if connection else None
+    return Outage(segment["source"], segment["run_id"], int(row["sequence"]), begin_ns, end_ns, _text(row), codes)
+
+
+def _text(row: Any) -> str:
+    return bytes(row["text"])[: min(int(row["text_length"]), TEXT_BYTES)].decode("utf-8", "replace")
 
 
 def within(begin_ns: int, end_ns: int, day: date) -> bool:

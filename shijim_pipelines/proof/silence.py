@@ -199,7 +199,7 @@ def _session(
     bound = next(bound for bound in session_bounds(day, market) if bound.session == session)
     last_ns = int(events.last_ns[-1]) if len(events.cell) else bound.open_ns
     close_ns = bound.close_ns - EXPIRING_EARLIER_NS * (session == Session.DAY and _expires(code, day))
-    away = [(outage.begin_ns, outage.end_ns) for outage in outages]
+    away = [(outage.begin_ns, outage.end_ns) for outage in outages if outage.concerns(code)]
     return _Session(
         code=code,
         session=session,

@@ -1,0 +1,311 @@
+"""Several connections in one recorder: who is recorded where, what one of them loses, and what a person sees."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import orjson
+import pytest
+from prometheus_client.core import GaugeMetricFamily
+from test_live_feed import Threaded
+from test_publisher import Log
+from test_record_universe import put, universe_of
+from test_session_day import CONFIG, DAY, DAY_NS, happened
+from test_session_day import plan as record_plan
+
+from shijim_live.broker.capacity import Depth, Plan, PlanRefused, Wish, plan_capacity
+from shijim_live.broker.followed_plan import FollowedPlan, Shares, newest_universe, of_day
+from shijim_live.broker.gateway import Feed, LoginRefused, Topic
+from shijim_live.broker.live import Line, LiveFeed
+from shijim_live.broker.session import Session
+from shijim_live.broker.simulated import SimulatedExchange
+from shijim_live.broker.simulated_gateway import Fault, SimulatedGateway, SimulatedPerson, Trouble
+from shijim_live.broker.simulated_market import SimulatedMarket
+from shijim_live.broker.subscriptions import Ledger
+from shijim_live.calendar import MINUTE_NS, SECOND_NS, next_trading_day
+from shijim_live.events import Book, Kind, Status, Trade, decode_chunks
+from shijim_live.record import wal
+from shijim_live.record.recorder import record
+from shijim_live.record.sink import Sink
+from shijim_live.universe import Universe, UniverseMissing
+from shijim_live.watch.connections import read_connections, remove_connections, write_connections
+from shijim_live.watch.metrics import RecorderMetrics
+from shijim_pipelines.archive import archive_all
+from shijim_pipelines.proof.audit import audit_day
+
+CAP = 12  # topics of a connection: fifteen codes then need three
+
+
+def planned(**more: int) -> Plan:
+    exchange = SimulatedExchange(DAY, 3, CONFIG)
+    wishes = [Wish(code, 1 + at % 3) for at, code in enumerate(exchange.codes)]
+    return plan_capacity(wishes, DAY, 3, cap=CAP, **more)
+
+
+class Recorded:
+    """A day recorded over three connections."""
+
+    def __init__(
+        self,
+        folder: Path,
+        faults: Mapping[int, Sequence[Fault]] = {},
+        replan: Callable[[int], Mapping[int, Sequence[Topic]] | None] = lambda _: None,
+    ) -> None:
+        self.plan = planned()
+        self.person = SimulatedPerson()
+        market = SimulatedMarket(SimulatedExchange(DAY, 3, CONFIG))
+        lines = [self.line(number + 1, market, faults.get(number + 1, ())) for number in range(3)]
+        self.feed = LiveFeed(lines, self.plan.codes(), clock=market, replan=replan)
+        what = replace(record_plan(folder, 3), subscribes=True, delivered=self.plan.codes())
+        self.recording = record(what, self.feed, threading.Event())
+        chunks = (chunk for path in wal.segment_paths(folder / "wal") for chunk in wal.records(path))
+        self.events = list(decode_chunks(chunks))
+
+    def line(self, number: int, market: SimulatedMarket, faults: Sequence[Fault]) -> Line:
+        ledger = Ledger(CAP)
+        ledger.want(self.plan.topics(number - 1), market.now_ns())
+        gateway = SimulatedGateway(market, person=self.person, faults=faults, topics_max=CAP)
+        return Line(number, lambda now_ns: Session(ledger, now_ns=now_ns, seed=number), gateway)
+
+    def place(self, code: str) -> int:
+        return next(place.connection for place in self.plan.places if place.code == code) + 1  # type: ignore[operator]
+
+    def quotes(self) -> list[Trade | Book]:
+        return [one for one in self.events if isinstance(one, Trade | Book) and one.kind != Kind.INDEX]
+
+    def statuses(self, kind: Kind) -> list[Status]:
+        return [one for one in self.events if isinstance(one, Status) and one.kind == kind]
+
+
+def wanted_of(plan: Plan) -> frozenset[tuple[str, type]]:
+    kinds: dict[Feed, type] = {Feed.TICK: Trade, Feed.BOOK: Book}
+    topics = [topic for number in range(plan.connections) for topic in plan.topics(number)]
+    return frozenset((topic.code, kinds[topic.feed]) for topic in topics if topic.feed in kinds)
+
+
+def test_each_connection_brings_the_codes_of_its_plan_and_all_of_them_are_recorded_whole(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path)
+    assert {place.depth for place in recorded.plan.places} == {Depth.BOOKS, Depth.INDEX}
+    assert {(event.code, event.received_ns) for event in recorded.quotes()} == happened()
+    assert all(event.connection == recorded.place(event.code) for event in recorded.quotes())
+    assert {event.connection for event in recorded.quotes()} == {1, 2, 3}
+    # Each once at first and once in the morning; and where a thin night has no quote for minutes, to be sure.
+    silences = [one for one in recorded.statuses(Kind.OUTAGE) if one.text.startswith("no quote for")]
+    assert len(recorded.person.logins_ns) == 3 * 2 + len(silences)
+    assert len(silences) <= 3
+    assert recorded.person.connections == 0, "every connection was given back"
+
+
+def test_the_index_comes_every_five_seconds_while_stocks_trade_and_says_its_code(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path)
+    pushes = [one for one in recorded.events if isinstance(one, Trade) and one.kind == Kind.INDEX]
+    assert {(one.code, one.connection) for one in pushes} == {("IX0001", recorded.place("IX0001"))}
+    assert len({one.received_ns // (5 * SECOND_NS) for one in pushes}) == len(pushes) > 1_000
+    spots = {one.underlying_price_e6 for one in recorded.quotes() if isinstance(one, Trade) and one.code == "TXFD6"}
+    assert {one.price_e6 for one in pushes} <= spots
+    assert all(one.low_e6 <= one.price_e6 <= one.high_e6 for one in pushes)
+
+
+def test_a_connection_that_is_lost_costs_the_others_nothing(tmp_path: Path) -> None:
+    begin_ns, end_ns = DAY_NS + 60 * MINUTE_NS, DAY_NS + 62 * MINUTE_NS
+    recorded = Recorded(tmp_path, {2: [Fault(Trouble.FORGETS, begin_ns, end_ns)]})
+    missing = happened() - {(event.code, event.received_ns) for event in recorded.quotes()}
+    assert missing
+    assert {recorded.place(code) for code, _ in missing} == {2}
+    assert all(begin_ns <= received_ns <= end_ns + SECOND_NS for _, received_ns in missing)
+    [hole] = [one for one in recorded.statuses(Kind.OUTAGE) if one.begin_ns >= begin_ns]
+    assert hole.connection == 2
+
+
+def test_the_audit_excuses_with_an_outage_only_what_was_on_that_connection(tmp_path: Path) -> None:
+    begin_ns = DAY_NS + 60 * MINUTE_NS
+    # The second connection is lost and tells; the third falls silent meanwhile, too short for the watchdog.
+    lost = [Fault(Trouble.RECONNECTS, begin_ns, begin_ns + 2 * MINUTE_NS)]
+    stalled = [Fault(Trouble.STALLS, begin_ns, begin_ns + 2 * MINUTE_NS)]
+    recorded = Recorded(tmp_path, {2: lost, 3: stalled})
+    archive_all(tmp_path / "wal", tmp_path / "archive")
+    report = audit_day(tmp_path / "archive", tmp_path / "wal", DAY)
+    causes = {(recorded.place(gap.symbol), gap.cause) for gap in report.gaps if gap.gap_type == "volume"}
+    assert causes == {(2, "outage"), (3, "feed_loss")}
+    [told] = [gap for gap in report.gaps if gap.gap_type == "outage" and gap.start_ns >= begin_ns]
+    assert set(str(told.metadata["codes"]).split()) == {
+        place.code for place in recorded.plan.places if place.connection == 1
+    }
+
+
+def test_another_plan_takes_effect_while_the_day_goes_on(tmp_path: Path) -> None:
+    at_ns = DAY_NS + 90 * MINUTE_NS
+    gone = [place.code for place in planned().places if place.connection == 1][-1]
+
+    def replan(now_ns: int) -> dict[int, list[Topic]] | None:
+        if now_ns < at_ns:
+            return None
+        return {2: [topic for topic in planned().topics(1) if topic.code != gone]}
+
+    recorded = Recorded(tmp_path, replan=replan)
+    assert recorded.recording.complete
+    missing = happened() - {(event.code, event.received_ns) for event in recorded.quotes()}
+    assert {code for code, _ in missing} == {gone}
+    # Looked at every ten seconds, and what is on its way when it is given back still comes.
+    assert all(received_ns >= at_ns for _, received_ns in missing)
+    later = {one for one in happened() if one[0] == gone and one[1] > at_ns + 11 * SECOND_NS}
+    assert later <= missing
+    [said] = [one.text for one in recorded.statuses(Kind.CONNECTION) if "another plan" in one.text]
+    assert said == "another plan: 0 topics more, 2 no longer wanted"
+
+
+def threaded(*gateways: Threaded) -> LiveFeed:
+    def line(number: int, gateway: Threaded) -> Line:
+        ledger = Ledger()
+        ledger.want([Topic("2330", Feed.TICK)], time.time_ns())
+        return Line(number, lambda now_ns: Session(ledger, now_ns=now_ns, seed=number), gateway)
+
+    return LiveFeed([line(number, one) for number, one in enumerate(gateways, start=1)], frozenset({"2330"}))
+
+
+def test_in_real_time_each_connection_has_a_thread_and_a_stop_ends_all(tmp_path: Path) -> None:
+    log, gateways, stop = Log(tmp_path), (Threaded(), Threaded()), threading.Event()
+    feed = threaded(*gateways)
+    threading.Timer(0.7, stop.set).start()
+    feed.run(Sink(log.publisher), stop, None)
+    events = [event for event in log.finish() if isinstance(event, Trade)]
+    for number, gateway in enumerate(gateways, start=1):
+        assert gateway.sent == sum(event.connection == number for event in events) > 20
+        assert gateway.logouts >= 1
+    assert [one["phase"] for one in feed.connections()] == ["stopped", "stopped"]
+
+
+def test_a_login_that_is_refused_on_one_connection_ends_all_of_them(tmp_path: Path) -> None:
+    log, good, bad = Log(tmp_path), Threaded(), Threaded(LoginRefused("the API key has expired"))
+    with pytest.raises(LoginRefused, match="the API key has expired"):
+        threaded(good, bad).run(Sink(log.publisher), threading.Event(), None)
+    log.finish()
+    assert not good.going.is_set()
+    assert good.logouts >= 1
+
+
+# The plan that is followed
+
+
+NOON_NS = DAY_NS + 180 * MINUTE_NS
+
+
+def write(folder: Path, universe: Universe) -> None:
+    path = put(folder, universe)
+    stamp_ns = time.time_ns()
+    os.utime(path, ns=(stamp_ns, stamp_ns))
+
+
+def test_a_universe_that_changes_is_planned_anew_and_who_stays_keeps_the_connection(tmp_path: Path) -> None:
+    put(tmp_path, universe_of(("TXFD6", "2330", "2317")))
+    said: list[str] = []
+    followed = FollowedPlan(tmp_path / "universe", Shares(), NOON_NS, say=said.append)
+    assert followed.look(NOON_NS) is None, "nothing has changed"
+    write(tmp_path, universe_of(("TXFD6", "2330", "2454")))
+    now = followed.look(NOON_NS)
+    assert now is not None
+    assert {topic.code for topic in now[1]} == {"TXFD6", "2330", "2454", "IX0001"}
+    assert said[-1].startswith("another plan, by 2026-04-09.json")
+    write(tmp_path, universe_of(("TXFD6",)))
+    (tmp_path / "universe" / "2026-04-09.json").write_bytes(b"{")
+    assert followed.look(NOON_NS) is None
+    assert said[-1].startswith("the plan stands as it was: ")
+    assert followed.plan.codes() == {"TXFD6", "2330", "2454"}
+
+
+def test_as_many_connections_as_give_every_code_its_books_are_used_and_no_more(tmp_path: Path) -> None:
+    def connections(codes: int, shards: int = 1) -> list[int]:
+        names = [str(2_000 + at) for at in range(codes)]
+        put(tmp_path, universe_of(*(tuple(names[shard::shards]) for shard in range(shards))))
+        shares = [Shares(shard, shards) for shard in range(shards)]
+        return [FollowedPlan(tmp_path / "universe", one, NOON_NS).plan.connections for one in shares]
+
+    # 99 codes and the index are 199 topics.
+    assert [connections(codes) for codes in (1, 99, 100, 250, 900)] == [[1], [1], [2], [3], [3]]
+    assert connections(300, shards=2) == [2, 1]
+    with pytest.raises(PlanRefused, match="4 recorders share 3 connections"):
+        connections(8, shards=4)
+
+
+def test_in_the_evening_the_next_trading_day_begins_with_the_universe_there_is(tmp_path: Path) -> None:
+    put(tmp_path, universe_of(("TXFD6", "2330")))
+    said: list[str] = []
+    evening_ns = DAY_NS + 7 * 60 * MINUTE_NS  # 15:45: the night of the next trading day
+    followed = FollowedPlan(tmp_path / "universe", Shares(), evening_ns, say=said.append)
+    assert followed.plan.day == next_trading_day(DAY)
+    assert said == [f"no universe of {next_trading_day(DAY)} yet: recording that of {DAY}"]
+    with pytest.raises(UniverseMissing, match="shijim rank --day"):
+        newest_universe(tmp_path / "universe", DAY + timedelta(days=40))
+
+
+def test_the_night_behind_a_last_trading_day_is_of_the_next_month(tmp_path: Path) -> None:
+    expiry_day = DAY.replace(day=15)  # the third Wednesday of April 2026
+    codes = universe_of(("TXFD6", "TXFE6", "MXFR1", "2330"), day=expiry_day)
+    assert [one.code for one in of_day(codes, expiry_day).chosen] == ["TXFD6", "TXFE6", "MXFR1", "2330"]
+    after = of_day(codes, next_trading_day(expiry_day))
+    assert [one.code for one in after.chosen] == ["TXFE6", "MXFR1", "2330"]
+
+
+# What a person sees
+
+
+def test_status_shows_each_connection_and_each_topic_that_was_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "shijim_live", "record", "--broker", "simulated", "--session", "--day", str(DAY)]
+    put(tmp_path, universe_of(("TXFD6", "2330", "2317", "9999")))
+    options = ["--data-dir", str(tmp_path), "--events", "20000", "--speed", "1", "--metrics-port", "0"]
+    recorder = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    look = [sys.executable, "-m", "shijim_live", "status", "--data-dir", str(tmp_path)]
+    try:
+        deadline = time.monotonic() + 30
+        shown = ""
+        while "9999/tick refused" not in shown:
+            assert time.monotonic() < deadline, shown
+            shown = subprocess.run(look, capture_output=True, text=True).stdout
+        as_json = orjson.loads(subprocess.run([*look, "--json"], capture_output=True, text=True).stdout)
+    finally:
+        recorder.send_signal(signal.SIGTERM)
+        recorder.communicate(timeout=60)
+    assert "  connection 1: up: " in shown
+    assert " of 9 topics confirmed, 1 logins" in shown
+    assert "9999: not listed on 2026-04-09; again at " in shown
+    [connection] = as_json["connections"]["connections"]
+    assert {topic["topic"] for topic in connection["topics"]["topics"]} == {"9999/tick", "9999/bid_ask"}
+    assert read_connections(tmp_path, 0, recorder.pid) is None, "taken away at a clean end"
+    assert recorder.returncode == 0
+
+
+def test_what_a_recorder_that_died_left_behind_is_not_taken_for_the_one_that_runs(tmp_path: Path) -> None:
+    write_connections(tmp_path, 0, 1, [{"number": 1, "phase": "up"}])
+    assert read_connections(tmp_path, 0, os.getpid()) is not None
+    assert read_connections(tmp_path, 0, os.getpid() + 1) is None
+    remove_connections(tmp_path, 0)
+
+
+def test_metrics_count_topics_by_where_they_stand(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path / "day")
+    log = Log(tmp_path)
+    found = list(RecorderMetrics(log.publisher, tmp_path, 0, recorded.feed.connections).collect())
+    log.publisher.close()
+    [topics] = [one for one in found if one.name == "shijim_topics"]
+    assert isinstance(topics, GaugeMetricFamily)
+    confirmed = [sample.value for sample in topics.samples if sample.labels["phase"] == "confirmed"]
+    assert confirmed == [len(recorded.plan.topics(number)) for number in range(3)]
+    logins = [sample.value for one in found if one.name == "shijim_connection_logins" for sample in one.samples]
+    assert sum(logins) == len(recorded.person.logins_ns)
+
+
+def test_more_codes_than_there_are_topics_are_recorded_by_trades_alone_and_the_rest_is_named() -> None:
+    exchange = SimulatedExchange(DAY, 3, CONFIG)
+    plan = plan_capacity([Wish(code) for code in exchange.codes], DAY, 1, cap=CAP)
+    depths = [place.depth for place in plan.places if place.depth is not Depth.INDEX]
+    assert depths == [Depth.BOOKS] * 2 + [Depth.TRADES] * 7 + [Depth.NOTHING] * 6
+    assert wanted_of(plan) >= {(exchange.codes[0], Trade), (exchange.codes[0], Book)}
