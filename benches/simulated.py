@@ -143,10 +143,12 @@ def wide_day(events: int) -> SimulatedExchange:
 
 
 def wide_rows(events: int) -> list[Row]:
-    """The wide day twice: its bytes hashed, and its objects read."""
+    """The wide day three times: its bytes hashed, its objects read, and the same objects read by the SDK alone."""
     exchange, digest, sizes = wide_day(events), hashlib.blake2b(digest_size=8), list[int]()
     numbers = classes()
     readers = {cls: _TICK if "TICK" in number.name else _BOOK for number, cls in numbers.items()}
+    decoders = [(cls.from_msgpack, readers[cls]) for cls in numbers.values()]  # by the feed's number of a kind
+    alone = 0.0  # seconds
 
     def hashed() -> None:
         day = exchange._start()
@@ -157,14 +159,25 @@ def wide_rows(events: int) -> list[Row]:
     def read() -> None:
         exchange.run(lambda quote, _: readers[type(quote)](quote), lambda *_: None, threading.Event())
 
+    def from_memory(batch: Sequence[tuple[int, int, int, bytes]]) -> None:
+        for kind, _, _, payload in batch:
+            if kind < KIND_DOWN:
+                decode, reader = decoders[kind]
+                reader(decode(payload))
+
     encoded, decoded = (seconds(work, time.process_time) for work in (hashed, read))
+    day = exchange._start()
+    # A piece at a time: the whole day's messages would take gigabytes.
+    for batch in iter(lambda: day.next_batch(BATCH), []):
+        alone += seconds(functools.partial(from_memory, batch), time.process_time)
     deliveries = sum(sizes)
-    day = f"{WIDE_CODES} codes, {deliveries / 1e6:.1f} M events"
+    what = f"{WIDE_CODES} codes, {deliveries / 1e6:.1f} M events"
     return [
-        Row(f"{day}: encoded and hashed, CPU time", f"{deliveries / encoded / 1e3:,.0f} k/s"),
-        Row(f"{day}: the SDK's objects, seven attributes read, CPU time", f"{deliveries / decoded / 1e3:,.0f} k/s",
-            hold="≥ 100 k/s", met=deliveries / decoded >= 100_000),
-        Row(f"{day}: hash of the messages of seed 1", digest.hexdigest()),
+        Row(f"{what}: encoded and hashed, CPU time", f"{deliveries / encoded / 1e3:,.0f} k/s"),
+        Row(f"{what}: the SDK's objects, seven attributes read, CPU time", f"{deliveries / decoded / 1e3:,.0f} k/s",
+            f"the SDK alone, messages from memory {deliveries / alone / 1e3:,.0f} k/s", f"{alone / decoded:.2f}×",
+            "≥ 100 k/s", deliveries / decoded >= 100_000),
+        Row(f"{what}: hash of the messages of seed 1", digest.hexdigest()),
     ]  # fmt: skip
 
 
@@ -189,7 +202,8 @@ BENCH = Bench(
     "simulated",
     rows,
     "One seeded day is generated and thrown away, once as messages and once as objects made by `from_msgpack`. "
-    "The wide day has Taiwan's rules; code, time, prices, volumes, lane and a tick's side are read of each object.",
+    "The wide day has Taiwan's rules; code, time, prices, volumes, lane and a tick's side are read of each object; "
+    "beside it the same messages from memory, decoded and read by the SDK alone.",
     "Objects: the SDK's constructor and the call per event. Read: the `Decimal` the SDK makes of every price, "
-    "ten a book.",
+    "ten a book: the SDK alone takes most of it, the making of the day the rest.",
 )

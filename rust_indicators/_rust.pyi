@@ -227,7 +227,8 @@ def build_hft_rows(
     """Books and trades sorted by sequence → (rows, nanoseconds added to the local axis).
 
     books: ([exchange_ns, local_ns], [bid prices, bid volumes, ask prices, ask volumes] of five columns each), int64;
-    trades: ([exchange_ns, local_ns, price_e6, volume] int64, side uint8); session_starts: [exchange_ns, local_ns].
+    trades: ([exchange_ns, local_ns, price_e6, volume] int64, side uint8); session_starts: [exchange_ns, local_ns],
+    ascending on both: where the books before are forgotten, also within a session.
     ValueError names the book or trade that is not sound.
     """
 

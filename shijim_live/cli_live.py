@@ -11,7 +11,7 @@ import atexit
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import time as clock_time
 from functools import partial
@@ -58,6 +58,25 @@ def recorded_classes() -> tuple[tuple[type, BrokerClass], ...]:
     )
 
 
+def shioaji_gateway(settings: Settings, topics: Iterable[Topic]) -> tuple[ShioajiGateway, Leases, HeldLease]:
+    """One leased connection to the broker, not dialled yet.
+
+    LoginForbidden, SettingsError, RecordError, NoConnectionLeft for what a login could not change.
+    """
+    token = allow_login(settings)
+    require_market(frozenset(topics), time.time_ns(), simulation=settings.simulation)
+    leases = Leases(settings.market_dir)
+    lease = leases.take(Role.QUOTES)
+    _mask_stderr(settings)
+    return ShioajiGateway(settings, token), leases, lease
+
+
+def _mask_stderr(settings: Settings) -> None:
+    """Until the last line of this process, whichever thread of the SDK writes it."""
+    secrets = (settings.api_key.reveal(), settings.secret_key.reveal(), settings.ca_password.reveal())
+    atexit.register(MaskedStderr(secrets).close)
+
+
 def shioaji_feed(arguments: argparse.Namespace, settings: Settings, _: Universe | None) -> tuple[RecordPlan, LiveFeed]:
     """The broker's live session. LoginForbidden, SettingsError, RecordError, NoConnectionLeft before it is dialled.
 
@@ -76,9 +95,7 @@ def shioaji_feed(arguments: argparse.Namespace, settings: Settings, _: Universe 
     require_market(wanted, now_ns, simulation=settings.simulation)
     leases = Leases(settings.market_dir)
     held = _take(leases, followed)
-    # Until the last line of this process, whichever thread of the SDK writes it.
-    secrets = (settings.api_key.reveal(), settings.secret_key.reveal(), settings.ca_password.reveal())
-    atexit.register(MaskedStderr(secrets).close)
+    _mask_stderr(settings)
     seed = int.from_bytes(os.urandom(8))
     lines = [
         _line(number, topics, ShioajiGateway(settings, token), settings, seed, now_ns, held[number - 1])

@@ -18,7 +18,7 @@ from rust_indicators import Publisher
 from shijim_live import calendar
 from shijim_live.broker.live import LiveFeed
 from shijim_live.broker.replay import ReplayFeed
-from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig
+from shijim_live.broker.simulated import MARKETS, PLAIN, SimulatedExchange
 from shijim_live.calendar import SECOND_NS, require_trading_day
 from shijim_live.cli_live import recorded_classes, session_feed, shioaji_feed
 from shijim_live.cli_plan import add_shares
@@ -50,6 +50,8 @@ def add_record(verbs: Verbs) -> None:
     verb.add_argument("--day", type=day, help="the trading day, YYYY-MM-DD; of a replay what is recorded, if one day")
     verb.add_argument("--seed", type=int, default=1, help="simulated: same seed, same day (default 1)")
     verb.add_argument("--events", type=positive, help="simulated: about how many events (default 300000)")
+    rules = "simulated: plain, or taiwan with auctions, pauses, limits and codes that do not trade (default plain)"
+    verb.add_argument("--market", choices=tuple(MARKETS), default=PLAIN, help=rules)
     through = "simulated: through a session like the broker's, in which everything goes wrong once"
     verb.add_argument("--session", action="store_true", help=through)
     add_shares(verb)
@@ -263,8 +265,8 @@ def _simulated(
     if arguments.day is None:
         raise SettingsError(["--day is missing: the simulated exchange needs a trading day, like --day 2026-04-09"])
     require_trading_day(arguments.day)
-    default = SimulationConfig()
-    simulation = SimulationConfig(target_events=arguments.events or default.target_events)
+    market = MARKETS[arguments.market]
+    simulation = replace(market, target_events=arguments.events or market.target_events)
     exchange = SimulatedExchange(arguments.day, arguments.seed, simulation, arguments.speed)
     first_ns = min(session.trial_ns for session in exchange.sessions)
     plan = RecordPlan(
@@ -272,7 +274,7 @@ def _simulated(
         shard=settings.shard_id,
         source="simulated",
         clock="simulated",
-        config={"day": arguments.day, "seed": arguments.seed, "events": simulation.target_events},
+        config=_market_of(arguments, simulation.target_events),
         classes=recorded_classes(),
         ring_slots=settings.ring_slots,
         durability=arguments.durability,
@@ -286,6 +288,12 @@ def _simulated(
     if arguments.session:
         return session_feed(plan, exchange, settings, arguments, universe)
     return plan, _SimulatedFeed(exchange)
+
+
+def _market_of(arguments: argparse.Namespace, events: int) -> dict[str, object]:
+    """What `shijim_pipelines.history` asks the same market by. A plain day is not named: it keeps its old identity."""
+    rules = {} if arguments.market == PLAIN else {"market": arguments.market}
+    return {"day": arguments.day, "seed": arguments.seed, "events": events} | rules
 
 
 def _replayed(

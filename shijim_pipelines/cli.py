@@ -75,8 +75,9 @@ def parser() -> Parser:
     built.add_argument("--symbol", required=True, help="the code, like TXFD6 or 2330")
     built.add_argument("--session", choices=("day", "night", "all"), default="all", help="default all")
     built.add_argument("--source", help="where two sources hold the day: which one")
-    built.add_argument("--feed-latency-ms", type=_milliseconds, default="5",
-                       help="for events without a receive time (default 5)")  # fmt: skip
+    built.add_argument("--feed-latency-ms", type=_feed_latency, default="5", metavar="MS|JSON",
+                       help="for events without a receive time: a number, or a file of shijim-live probe --out, whose "
+                       "median it then is (default 5)")  # fmt: skip
 
     studied = _verb(verbs, "signals", run_signals, "order flow imbalance against the price of a day, and its picture")
     studied.add_argument("--day", type=day, required=True, help="the trading day, YYYY-MM-DD")
@@ -129,6 +130,19 @@ def _verb(verbs: Verbs, name: str, run: Callable[[argparse.Namespace], int], tex
     verb = add_verb(verbs, name, run, text)
     add_place(verb)
     return verb
+
+
+def _feed_latency(text: str) -> int:
+    """Nanoseconds, given as milliseconds or measured by a probe."""
+    if not Path(text).is_file():
+        return _milliseconds(text)
+    try:
+        measured_ns = orjson.loads(Path(text).read_bytes())["feed_latency_ns"]
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise argparse.ArgumentTypeError(f"{text} is no file of shijim-live probe --out ({error!r})") from error
+    if not isinstance(measured_ns, int) or measured_ns < 0:
+        raise argparse.ArgumentTypeError(f"{text} holds no feed latency: no quote came while it was measured")
+    return measured_ns
 
 
 def _milliseconds(text: str) -> int:

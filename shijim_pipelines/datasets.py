@@ -36,6 +36,9 @@ _LEVELS = ", ".join(
 _OF_THE_DAY = "WHERE trading_day = {day:Date32} AND code = {code:String}"
 # A dataset is what was received: a backfilled trade has no receive time, and no book around it.
 _RECORDED = f"source != '{BACKFILL}'"
+# In the order of recording: run by run as they started, within a run by its sequence.
+_ORDER = "started_ns, run_id, sequence"
+_STARTED = "min(coalesce(received_ns, exchange_ns)) OVER (PARTITION BY run_id) AS started_ns"
 _CHOSEN = f"{_OF_THE_DAY} AND lane = {{lane:UInt8}} AND source = {{source:String}}"
 
 
@@ -88,7 +91,7 @@ def make_dataset(request: Request, lake: Lake, report: GapReport, datasets_dir: 
         raise InvalidDataset(
             f"{request.symbol} has no {request.session} session on {request.day} in {lake.archive_dir}"
         )
-    dataset = build_dataset(books, trades, request.feed_latency)
+    dataset = build_dataset(books, trades, request.feed_latency, _halts(lake, request, source))
     name = request.symbol if request.session is None else f"{request.symbol}-{request.session}"
     streams, gaps = _judged(report, request, source)
     provenance = Provenance(
@@ -136,19 +139,41 @@ def _source(lake: Lake, request: Request) -> str:
 
 
 def _rows(lake: Lake, request: Request, source: str, view: str, columns: str) -> pa.Table:
-    """Rows in the order of recording: run by run as they started, within a run by its sequence."""
-    session = "" if request.session is None else " AND session = {session:String}"
+    """Rows in the order of recording."""
     return lake.query(
-        f"SELECT row_number() OVER (ORDER BY started_ns, run_id, sequence)::Int64 AS sequence, "
+        f"SELECT row_number() OVER (ORDER BY {_ORDER})::Int64 AS sequence, "
         f"exchange_ns, received_ns, session, {columns} FROM ("
-        f"SELECT *, min(coalesce(received_ns, exchange_ns)) OVER (PARTITION BY run_id) AS started_ns "
-        f"FROM {view} {_CHOSEN}{session} AND NOT outside) ORDER BY sequence",
-        day=request.day,
-        code=request.symbol,
+        f"SELECT *, {_STARTED} FROM {view} {_CHOSEN}{_of_session(request)} AND NOT outside) ORDER BY sequence",
         lane=int(Lane.BOARD),
-        source=source,
-        **({} if request.session is None else {"session": request.session}),
+        **_wanted(request, source),
     )
+
+
+def _halts(lake: Lake, request: Request, source: str) -> pa.Table:
+    """Stamps of the first trial match or book after a continuous one of the session: a pause, or its last call."""
+    stamps = "exchange_ns, received_ns, session, run_id, sequence, lane"
+    chosen = f"{_OF_THE_DAY} AND source = {{source:String}} AND lane IN ({{board:UInt8}}, {{trial:UInt8}})"
+    either = " UNION ALL ".join(
+        f"SELECT {stamps} FROM {view} {chosen}{_of_session(request)} AND NOT outside" for view in ("ticks", "books")
+    )
+    return lake.query(
+        f"SELECT exchange_ns, received_ns FROM (SELECT *, lagInFrame(lane, 1, {{trial:UInt8}}) OVER ("
+        f"PARTITION BY session ORDER BY {_ORDER} ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS before "
+        f"FROM (SELECT *, {_STARTED} FROM ({either}))) "
+        "WHERE lane = {trial:UInt8} AND before = {board:UInt8} ORDER BY exchange_ns, received_ns",
+        board=int(Lane.BOARD),
+        trial=int(Lane.TRIAL),
+        **_wanted(request, source),
+    )
+
+
+def _of_session(request: Request) -> str:
+    return "" if request.session is None else " AND session = {session:String}"
+
+
+def _wanted(request: Request, source: str) -> dict[str, date | str]:
+    of_session = {} if request.session is None else {"session": request.session}
+    return {"day": request.day, "code": request.symbol, "source": source, **of_session}
 
 
 def _judged(
@@ -174,7 +199,10 @@ def _contract(traded: Instrument, trades: pa.Table, books: pa.Table) -> Contract
     """Units of the instrument. A stock's tick depends on its price: the smallest of the day divides the others."""
     outer = (books[f"{side}_price_e6_{level}"] for side in ("bid", "ask") for level in (1, LEVELS))
     prices = [trades["price_e6"], *outer]
-    lowest = min(value for column in prices if (value := pc.min(column).as_py()) is not None)
+    known = [value for column in prices if (value := pc.min(column).as_py()) is not None]
+    if not known:
+        raise InvalidDataset(f"{traded.code}: no trade and no book of the day has a price: suspended, or unwanted")
+    lowest = min(known)
     market_order = 0  # a level at price 0 is a market order, and every tick divides it
     tick_e6 = tick_size_e6(traded, max(lowest, 1)) if lowest != market_order else tick_size_e6(traded, 1)
     lot_size = 1 if traded.market is Market.FUTURES else traded.lot_size

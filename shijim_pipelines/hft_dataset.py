@@ -130,10 +130,14 @@ class _Stamps:
     recorded: NDArray[np.bool_]
 
 
-def build_dataset(books: pa.Table, trades: pa.Table, feed_latency: FeedLatency) -> Dataset:
+def build_dataset(
+    books: pa.Table, trades: pa.Table, feed_latency: FeedLatency, halts: pa.Table | None = None
+) -> Dataset:
     """Books and trades of one code and lane, sorted by sequence → dataset.
 
-    The local time is `received_ns` where it was recorded, otherwise `exchange_ns` plus the declared latency.
+    The local time is `received_ns` where it was recorded, otherwise `exchange_ns` plus the declared latency. `halts`
+    (exchange_ns, received_ns) are where continuous matching stops within a session: nobody can trade with the book
+    that stood there before, and it is cleared. Orders keep their place in the queue.
     """
     if books.num_rows + trades.num_rows == 0:
         raise InvalidDataset("no books and no trades: nothing to build. Check the symbol and the day: shijim audit")
@@ -141,13 +145,11 @@ def build_dataset(books: pa.Table, trades: pa.Table, feed_latency: FeedLatency) 
     volume, side = int64_column(trades, "volume"), np.ascontiguousarray(trades["side"].to_numpy(), dtype=np.uint8)
     sessions = _sessions(books, trades, stamps, volume)
     levels = [level_columns(books, name) for name in ("bid_price_e6", "bid_volume", "ask_price_e6", "ask_volume")]
-    first_exchange_ns = np.array([session.first_exchange_ns for session in sessions], dtype=np.int64)
-    first_local_ns = np.array([session.first_local_ns for session in sessions], dtype=np.int64)
     try:
         buffer, local_shift_ns = build_hft_rows(
             ([stamps["books"].exchange_ns, stamps["books"].local_ns], levels),
             ([stamps["trades"].exchange_ns, stamps["trades"].local_ns, int64_column(trades, "price_e6"), volume], side),
-            [first_exchange_ns, first_local_ns],
+            _clears(sessions, halts, stamps, feed_latency),
         )
     except ValueError as error:
         raise InvalidDataset(f"{error}. Look at it with: shijim-live verify") from error
@@ -160,6 +162,23 @@ def build_dataset(books: pa.Table, trades: pa.Table, feed_latency: FeedLatency) 
         local_shift_ns=local_shift_ns,
         crossed_books=int(crossed.sum()),
     )
+
+
+def _clears(
+    sessions: Sequence[Session], halts: pa.Table | None, stamps: Mapping[str, _Stamps], feed_latency: FeedLatency
+) -> list[Int64s]:
+    """Where the books before are forgotten, on the exchange's axis and on ours; ascending on both."""
+    exchange_ns = np.array([session.first_exchange_ns for session in sessions], dtype=np.int64)
+    local_ns = np.array([session.first_local_ns for session in sessions], dtype=np.int64)
+    if halts is not None and halts.num_rows:
+        halted_ns, received_ns = int64_column(halts, "exchange_ns"), int64_column(halts, "received_ns")
+        known = np.where(received_ns != EMPTY_PRICE_E6, received_ns, halted_ns + feed_latency.fixed_ns)
+        # All rows are shifted by the lowest latency of books and trades: a clear must not be told before it happened.
+        lowest_ns = min(int((stamp.local_ns - stamp.exchange_ns).min(initial=0)) for stamp in stamps.values())
+        exchange_ns = np.concatenate([exchange_ns, halted_ns])
+        local_ns = np.concatenate([local_ns, np.maximum(known, halted_ns + lowest_ns)])
+    order = np.argsort(exchange_ns, kind="stable")
+    return [exchange_ns[order], np.maximum.accumulate(local_ns[order])]
 
 
 def int64_column(table: pa.Table, name: str) -> Int64s:

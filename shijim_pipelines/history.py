@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,7 @@ from shijim_live.broker.masked_stderr import MaskedStderr
 from shijim_live.broker.quota import QUOTA_FILE
 from shijim_live.broker.shioaji import ShioajiGateway
 from shijim_live.broker.shioaji_history import ShioajiHistory
-from shijim_live.broker.simulated import SimulationConfig, sessions_of
+from shijim_live.broker.simulated import MARKETS, PLAIN, SimulationConfig, sessions_of
 from shijim_live.broker.simulated_history import DAILY_QUOTES_AFTER_NS, Defect, SimulatedHistory
 from shijim_live.calendar import MINUTE_NS, Market, require_trading_day, session_bounds
 from shijim_live.record import wal
@@ -103,12 +103,12 @@ def history_for(
         return _of_the_broker(
             day, recorded, sources, broker, Quota(market_dir / QUOTA_FILE, now_ns=now_ns, sleep=sleep)
         )
-    seed, events = _one_market(day, recorded)
+    market = _one_market(day, recorded)
     sessions = sessions_of(day)
     past_ns = _last_answer_ns(day) if recorded.markets else min(session.trial_ns for session in sessions)
     history = SimulatedHistory(
-        seed,
-        SimulationConfig() if events is None else SimulationConfig(target_events=events),
+        market.seed,
+        market.config(),
         defects,
         now_ns=lambda: max(now_ns(), past_ns),
     )
@@ -143,10 +143,25 @@ def _of_the_broker(
 
 
 @dataclass(frozen=True, slots=True)
+class _Market:
+    """What makes a simulated market: all else in the header is a fault of the feed, or a choice of the recorder."""
+
+    seed: int = SEED
+    events: int = SimulationConfig().target_events
+    rules: str = PLAIN
+
+    def config(self) -> SimulationConfig:
+        return replace(MARKETS[self.rules], target_events=self.events)
+
+    def __str__(self) -> str:
+        return f"seed {self.seed}, {self.events} events" + (f", {self.rules}" if self.rules != PLAIN else "")
+
+
+@dataclass(frozen=True, slots=True)
 class _Recorded:
     """Who was recorded on a day, with one segment each as the witness."""
 
-    markets: dict[tuple[int, int], Path] = field(default_factory=dict)  # (seed, events) of simulated exchanges
+    markets: dict[_Market, Path] = field(default_factory=dict)  # simulated exchanges
     others: dict[str, Path] = field(default_factory=dict)  # other sources with events of the day
     unreadable: list[wal.WalError] = field(default_factory=list)
 
@@ -172,15 +187,19 @@ def _recorded(day: date, wal_dir: Path) -> _Recorded:
     return found
 
 
-def _market(path: Path, config: dict[str, object]) -> tuple[int, int]:
-    """What makes a simulated market: all else in the header is a fault of the feed, or a choice of the recorder."""
-    seed, events = config.get("seed"), config.get("events")
+def _market(path: Path, config: dict[str, object]) -> _Market:
+    seed, events, rules = config.get("seed"), config.get("events"), config.get("market", PLAIN)
     if not isinstance(seed, int) or not isinstance(events, int):
         raise HistoryUnavailable(
             f"{path}: its header names no seed and events, so which simulated market it recorded is not known: "
             f"record the day again with this release"
         )
-    return seed, events
+    if not isinstance(rules, str) or rules not in MARKETS:
+        raise HistoryUnavailable(
+            f"{path}: its header names the market {rules!r}, and this release knows {', '.join(MARKETS)}: use the "
+            f"release that recorded it"
+        )
+    return _Market(seed, events, rules)
 
 
 def _holds(path: Path, header: wal.SegmentHeader, day: date) -> bool:
@@ -196,10 +215,10 @@ def _holds(path: Path, header: wal.SegmentHeader, day: date) -> bool:
     return bool(stamps[0] <= closes_ns and stamps[1] >= opens_ns)
 
 
-def _one_market(day: date, recorded: _Recorded) -> tuple[int, int | None]:
-    """(seed, events) of the one simulated market of the day; events None for the default. HistoryUnavailable."""
+def _one_market(day: date, recorded: _Recorded) -> _Market:
+    """The one simulated market of the day; the default where nothing is recorded. HistoryUnavailable."""
     if len(recorded.markets) > 1:
-        seen = "; ".join(f"seed {seed}, {events} events in {path}" for (seed, events), path in recorded.markets.items())
+        seen = "; ".join(f"{market} in {path}" for market, path in recorded.markets.items())
         raise HistoryUnavailable(
             f"{day} was recorded from {len(recorded.markets)} different simulated markets, and one trading day has one "
             f"history ({seen}). Keep each in a --data-dir of its own"
@@ -218,7 +237,7 @@ def _one_market(day: date, recorded: _Recorded) -> tuple[int, int | None]:
             f"{day}: no segment says who was recorded, and {len(recorded.unreadable)} cannot be read: "
             f"{recorded.unreadable[0]}"
         )
-    return SEED, None
+    return _Market()
 
 
 def _why_none(source: str) -> str:

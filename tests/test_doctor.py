@@ -10,7 +10,7 @@ import string
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import orjson
@@ -20,6 +20,8 @@ from test_full_disk import small_disk
 from test_record import live, record_command
 
 from rust_indicators import Publisher
+from shijim_live.broker.key_form import BASE58
+from shijim_live.broker.leases import Leases, Role
 from shijim_live.broker.quota import QUOTA_FILE, TRAFFIC_BYTES_MAX, Quota
 from shijim_live.settings import Settings
 from shijim_live.watch import credentials, host
@@ -201,7 +203,7 @@ def base58(data: bytes) -> str:
     number, text = int.from_bytes(data, "big"), ""
     while number:
         number, rest = divmod(number, 58)
-        text = credentials.BASE58[rest] + text
+        text = BASE58[rest] + text
     return "1" * (len(data) - len(data.lstrip(b"\0"))) + text
 
 
@@ -302,6 +304,52 @@ def test_no_part_of_a_secret_is_ever_shown(tmp_path: Path, spoil: str, form: tup
     assert shown
     for secret in (API_KEY, SECRET_KEY, PASSWORD):
         assert not [secret[at : at + 5] for at in range(len(secret) - 4) if secret[at : at + 5] in shown]
+
+
+# What the person has left of the broker
+
+
+def test_who_has_which_connection_is_shown_as_long_as_he_has_it(tmp_path: Path) -> None:
+    leases = Leases(tmp_path / "data" / "market")
+    with leases.take(Role.QUOTES), leases.take(Role.TRADING):
+        text = found(doctor(tmp_path, "--json"))["connections"][1]
+        assert text.startswith("2 of 5 are leased; trading: process ") and f"quotes: process {os.getpid()} on" in text
+        assert text.endswith("free: 0 for trading, 1 for history, 2 for quotes")
+    text = found(doctor(tmp_path, "--json"))["connections"][1]
+    assert text == "0 of 5 are leased; free: 1 for trading, 1 for history, 3 for quotes"
+
+
+@pytest.mark.parametrize(
+    ("ages_s", "level", "said"),
+    [
+        ([], "well", "0 of 20 in the last 15 minutes, 0 of 500 in the last day"),
+        ([10, 20, 3_600], "well", "2 of 20 in the last 15 minutes, 3 of 500 in the last day"),
+        (range(16), "warning", "16 of 20 in the last 15 minutes, 16 of 500"),
+        (range(20), "warning", "none is left until "),
+        (range(1_000, 31_000, 60), "warning", "(0 of 20 in the last 15 minutes, 500 of 500 in the last day)"),
+    ],
+)
+def test_the_logins_of_all_processes_are_counted(tmp_path: Path, ages_s: Sequence[int], level: str, said: str) -> None:
+    now_ns = time.time_ns()
+    ages = iter(sorted(ages_s, reverse=True))
+    for _ in ages_s:
+        at_ns = now_ns - next(ages) * 1_000_000_000
+        Leases(tmp_path / "data" / "market", now_ns=lambda at_ns=at_ns: at_ns).charge_login()  # type: ignore[misc]
+    before = sorted((tmp_path / "data").rglob("*")) if ages_s else []
+    one = found(doctor(tmp_path, "--json"))["logins"]
+    assert one[0] == level and said in one[1] and (level == "well") == (one[2] == "")
+    assert not ages_s or sorted((tmp_path / "data").rglob("*")) == before
+
+
+def test_being_sent_away_is_told_with_the_time_until_when(tmp_path: Path) -> None:
+    leases = Leases(tmp_path / "data" / "market")
+    leases.charge_login()
+    leases.sent_away(90 * 1_000_000_000)
+    level, text, fix = found(doctor(tmp_path, "--json"))["logins"]
+    assert level == "warning" and text.startswith("the broker takes none of this person until ") and "wait" in fix
+    leases.path.write_text("{}")
+    level, _, fix = found(doctor(tmp_path, "--json"))["logins"]
+    assert level == "wrong" and "not an account of logins" in fix
 
 
 # The SDK

@@ -2,9 +2,9 @@
 
 import resource
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -106,16 +106,21 @@ def ordered(events: list[Event], by_local: bool) -> list[Event]:
     return sorted(on_exchange, key=lambda event: event.local_ns) if by_local else on_exchange
 
 
-def reference_rows(events: list[Event], by_local: bool, shift: int) -> list[Row]:
+def reference_rows(events: list[Event], by_local: bool, shift: int, halts: Sequence[tuple[int, int]] = ()) -> list[Row]:
     """The reconciling builder in the plainest way there is: a dictionary a side, searched whole at every book."""
     rows: list[Row] = []
     session, known = None, ({}, {})
+    left = list(halts)
     for event in ordered(events, by_local):
         if event.session != session:
             session, known = event.session, ({}, {})
             members = [member for member in events if member.session == session]
             first = min(member.exchange_ns for member in members), min(member.local_ns for member in members)
             rows.append((3, first[0], first[1] + shift, 0.0, 0.0))
+        while left and left[0][by_local] <= (event.local_ns if by_local else event.exchange_ns):
+            exchange_ns, local_ns = left.pop(0)
+            rows.append((3, exchange_ns, local_ns + shift, 0.0, 0.0))
+            known = ({}, {})
         stamps = (event.exchange_ns, event.local_ns + shift)
         if event.book is None:
             price, volume, side = event.trade
@@ -133,7 +138,7 @@ def reference_rows(events: list[Event], by_local: bool, shift: int) -> list[Row]
                 if side.get(price) != volume:
                     rows.append((1 | flag, *stamps, float(price), float(volume)))
                 side[price] = volume
-    return rows
+    return rows + [(3, exchange_ns, local_ns + shift, 0.0, 0.0) for exchange_ns, local_ns in left]
 
 
 def as_rows(rows: list[Row]) -> Rows:
@@ -170,6 +175,30 @@ def test_rows_equal_a_plain_reference_on_both_axes(events: list[Event]) -> None:
     books = [[event for event in ordered(events, by_local) if event.book] for by_local in (False, True)]
     if all(left is right for left, right in zip(*books, strict=True)):
         assert dataset.rows.tobytes() == split_as_hftbacktest_does(as_rows(on_exchange)).tobytes()
+
+
+@settings(deadline=None, max_examples=200)
+@given(feeds(), st.lists(st.tuples(st.integers(0, 25), st.none() | st.integers(-2, 6)), max_size=3))
+def test_a_halt_clears_the_book_on_each_axis_when_it_is_known_there(
+    events: list[Event], drawn: list[tuple[int, int | None]]
+) -> None:
+    """Whatever overtakes whatever; halts lie behind the beginning of the only session."""
+    events = [replace(event, session=0) for event in events]
+    first = min(event.exchange_ns for event in events)
+    shift = max(0, max(event.exchange_ns - event.local_ns for event in events))
+    stamps = sorted(((first + 1 + at, latency) for at, latency in drawn), key=lambda stamp: stamp[0])
+    received = [None if latency is None else ns + latency for ns, latency in stamps]
+    table = pa.table({"exchange_ns": pa.array([ns for ns, _ in stamps], pa.int64()),
+                      "received_ns": pa.array(received, pa.int64())})  # fmt: skip
+    expected, latest = [], min(event.local_ns for event in events)
+    for (ns, _), known in zip(stamps, received, strict=True):
+        latest = max(latest, ns + FIXED_NS if known is None else known, ns - shift)
+        expected.append((ns, latest))
+    dataset = build_dataset(*tables(events), FeedLatency(FIXED_NS), table)
+    assert one_axis(dataset.rows, EXCH) == reference_rows(events, False, shift, expected)
+    assert one_axis(dataset.rows, LOCAL) == reference_rows(events, True, shift, expected)
+    validate_event_order(dataset.rows)
+    assert not (dataset.rows["local_ts"] < dataset.rows["exch_ts"]).any()
 
 
 @settings(deadline=None, max_examples=100)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,88 @@ def test_a_malformed_key_is_named_without_showing_it(tmp_path: Path, variables: 
     [problem] = key_problems(settings(tmp_path, **variables))
     assert expected in problem
     assert SECRET[4:20] not in problem
+
+
+def recorder_of(tmp_path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A recorder of the broker that is refused before anything is dialled."""
+    known = {name: value for name, value in os.environ.items() if not name.startswith("SHIOAJI_")}
+    command = [sys.executable, "-m", "shijim_live", "record", "--broker", "shioaji", "--data-dir", str(tmp_path / "d")]
+    environment = known | WELL_FORMED | {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"} | variables
+    return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+
+PFX = b"\x30\x82\x10\x00" + bytes(4096)
+LIVE = {"SHIOAJI_SIMULATION": "false", "SHIOAJI_CA_PASSWORD": "A123456789"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "contents", "expected"),
+    [
+        ({"SHIOAJI_API_KEY": "short"}, None, "SHIOAJI_API_KEY is malformed: 5 characters"),
+        ({"SHIOAJI_SECRET_KEY": SECRET[:-3]}, None, "SHIOAJI_SECRET_KEY is malformed: it decodes to 29 bytes"),
+        (
+            {"SHIOAJI_SECRET_KEY": SECRET[:9] + "\u3000" + SECRET[9:]},
+            None,
+            "SHIOAJI_SECRET_KEY is malformed: it is no base58",
+        ),
+        (LIVE, b"-----BEGIN CERTIFICATE-----", "ca.pfx is no certificate of the .pfx form. Export it again"),
+        (LIVE, b"", "ca.pfx is no certificate of the .pfx form. Export it again"),
+        (LIVE, None, "SHIOAJI_CA_PATH"),
+    ],
+)
+def test_what_no_login_could_change_ends_the_recorder_at_its_start_in_one_line(
+    tmp_path: Path, variables: dict[str, str], contents: bytes | None, expected: str
+) -> None:
+    if contents is not None:
+        (tmp_path / "ca.pfx").write_bytes(contents)
+    path = {"SHIOAJI_CA_PATH": str(tmp_path / "ca.pfx")} if variables is LIVE else {}
+    done = recorder_of(tmp_path, **variables, **path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert done.stderr.startswith("shijim-live: ") and expected in done.stderr
+    assert not any(part in done.stderr for part in (KEY[:6], SECRET[:6], "A123456789"))
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_certificate_of_the_right_form_is_not_opened_before_the_login(tmp_path: Path) -> None:
+    (tmp_path / "ca.pfx").write_bytes(PFX)
+    known = settings(tmp_path, **LIVE, SHIOAJI_CA_PATH=str(tmp_path / "ca.pfx"))
+    assert key_problems(known) == []
+    (tmp_path / "ca.pfx").write_bytes(b"text")
+    assert "SHIOAJI_CA_PATH" in key_problems(known)[0]
+    assert key_problems(settings(tmp_path, SHIOAJI_CA_PATH=str(tmp_path / "ca.pfx"), SHIOAJI_CA_PASSWORD="x")) == []
+
+
+class Certified:
+    """A client whose certificate expires when it is told to."""
+
+    def __init__(self, expires: datetime) -> None:
+        self.expires = expires
+        self.asked: list[tuple[str, str]] = []
+
+    def activate_ca(self, path: str, password: str) -> bool:
+        self.asked.append((path, password))
+        return True
+
+    def get_ca_expiretime(self, person_id: str) -> datetime:
+        return self.expires
+
+
+def test_a_certificate_that_has_expired_is_a_refusal_with_its_day(tmp_path: Path) -> None:
+    (tmp_path / "ca.pfx").write_bytes(PFX)
+    known = settings(tmp_path, **LIVE, SHIOAJI_CA_PATH=str(tmp_path / "ca.pfx"))
+    gateway = ShioajiGateway(known, object.__new__(LoginToken))
+
+    def activated(expires: datetime) -> None:
+        client = Certified(expires)
+        try:
+            gateway._activate_certificate(client, tmp_path / "ca.pfx", "A1")  # type: ignore[arg-type]
+        finally:
+            assert client.asked == [(str(tmp_path / "ca.pfx"), "A123456789")]
+
+    activated(datetime.now(UTC) + timedelta(days=1))
+    for past in (datetime(2020, 5, 4, tzinfo=UTC), datetime(2020, 5, 4)):  # noqa: DTZ001 - as the SDK has it
+        with pytest.raises(LoginRefused, match=r"ca.pfx: the certificate has expired on 2020-05-04: get a new one"):
+            activated(past)
 
 
 def test_missing_keys_are_named_both(tmp_path: Path) -> None:

@@ -182,6 +182,7 @@ def test_the_broker_is_dialled_in_one_place() -> None:
         ("shijim_live/broker/shioaji.py", "client.login"),  # the SDK's, behind the token
         ("shijim_live/broker/live.py", "self.line.gateway.login"),  # ours, when the session says so
         ("shijim_live/broker/shioaji_history.py", "self._connection.login"),  # ours, at the first question
+        ("shijim_live/broker/probe.py", "gateway.login"),  # ours, once a probe
     }
     made = {name for name in PROGRAM if "LoginToken(" in (ROOT / name).read_text()}
     assert made == {"shijim_live/broker/login.py"}

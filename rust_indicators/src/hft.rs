@@ -36,7 +36,8 @@ pub struct TradeColumns<'a> {
     pub side: &'a [u8],
 }
 
-/// First stamp of each session on both axes, ascending: the books before it are forgotten there.
+/// Where the books before are forgotten, on both axes and ascending on each: the first stamp of each session, and
+/// where continuous matching stops within one.
 #[derive(Clone, Copy)]
 pub struct SessionStarts<'a> {
     pub exchange_ns: &'a [i64],
@@ -99,17 +100,18 @@ pub fn build(
         book_order: stable_order(None, books.exchange_ns),
         trade_order: stable_order(None, trades.exchange_ns),
     };
-    let (exchange_rows, local_order_agrees) = on_exchange.rows(storage)?;
-    if local_order_agrees {
+    let (exchange_rows, local_axis) = on_exchange.rows(storage)?;
+    if local_axis.order_agrees {
         return Ok(Built { rows: exchange_rows, local_shift_ns });
     }
     let book_order = stable_order(on_exchange.book_order.as_deref(), books.local_ns);
-    let local_rows = if same_order(&book_order, &on_exchange.book_order, books.local_ns.len()) {
+    let same_books = same_order(&book_order, &on_exchange.book_order, books.local_ns.len());
+    let local_rows = if same_books && local_axis.clears_agree {
         let mut rows = exchange_rows.clone();
         rows.sort_by_key(|row| row.local_ts);
         rows
     } else {
-        // Books overtook each other on the way: each axis needs the differences in its own order.
+        // Books overtook each other, or a clear, on the way: each axis needs the differences in its own order.
         let trade_order = stable_order(on_exchange.trade_order.as_deref(), trades.local_ns);
         let primary = [books.local_ns, trades.local_ns, starts.local_ns];
         Walk { primary, book_order, trade_order, ..on_exchange }.rows(Vec::new())?.0
@@ -181,6 +183,31 @@ fn advise_huge_pages(rows: &Vec<EventRow>) {
     }
 }
 
+/// How rows in the order of one axis stand on the local one.
+struct LocalAxis {
+    /// Their local stamps never fall: they are in order on both axes.
+    order_agrees: bool,
+    /// Each clear stands between the same events on both axes.
+    clears_agree: bool,
+    latest_ns: i64,
+    cleared_ns: i64,
+}
+
+impl LocalAxis {
+    fn event(&mut self, local_ns: i64) {
+        self.order_agrees &= local_ns >= self.latest_ns;
+        self.clears_agree &= local_ns >= self.cleared_ns;
+        self.latest_ns = self.latest_ns.max(local_ns);
+    }
+
+    /// A clear comes before the events of its stamp.
+    fn clear(&mut self, local_ns: i64) {
+        self.clears_agree &= local_ns > self.latest_ns;
+        self.order_agrees &= self.clears_agree;
+        (self.latest_ns, self.cleared_ns) = (self.latest_ns.max(local_ns), local_ns);
+    }
+}
+
 /// One pass over books and trades along one time axis.
 struct Walk<'a> {
     books: BookColumns<'a>,
@@ -194,8 +221,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// The rows, and whether their local stamps never fall: then they are in order on both axes.
-    fn rows(&self, storage: Vec<EventRow>) -> Result<(Vec<EventRow>, bool), BuildError> {
+    fn rows(&self, storage: Vec<EventRow>) -> Result<(Vec<EventRow>, LocalAxis), BuildError> {
         let (books, trades) = (self.books.exchange_ns.len(), self.trades.exchange_ns.len());
         let start_stamps = self.primary[2];
         let capacity = books * ROWS_PER_BOOK + trades + start_stamps.len() + 4 * LEVELS;
@@ -206,13 +232,14 @@ impl Walk<'_> {
             None => place,
         };
         let (mut book, mut trade, mut start) = (0, 0, 0);
-        let (mut local_order_agrees, mut last_local_ns) = (true, i64::MIN);
+        let (latest_ns, cleared_ns) = (i64::MIN, i64::MIN);
+        let mut local_axis = LocalAxis { order_agrees: true, clears_agree: true, latest_ns, cleared_ns };
         while book < books || trade < trades {
             let (book_at, trade_at) = (at(&self.book_order, book), at(&self.trade_order, trade));
             let book_key = if book < books { self.key(0, book_at) } else { LAST };
             let trade_key = if trade < trades { self.key(1, trade_at) } else { LAST };
             while start < start_stamps.len() && start_stamps[start] <= book_key.0.min(trade_key.0) {
-                self.push_clear(start, &mut rows);
+                self.push_clear(start, &mut rows, &mut local_axis);
                 (bids, asks) = (Ladder::default(), Ladder::default());
                 start += 1;
             }
@@ -226,11 +253,13 @@ impl Walk<'_> {
                 book += 1;
                 self.books.local_ns[book_at]
             };
-            local_order_agrees &= local_ns >= last_local_ns;
-            last_local_ns = local_ns;
+            local_axis.event(local_ns);
+        }
+        for start in start..start_stamps.len() {
+            self.push_clear(start, &mut rows, &mut local_axis);
         }
         settle();
-        Ok((rows, local_order_agrees))
+        Ok((rows, local_axis))
     }
 
     /// What orders event `index` of table 0 (books) or 1 (trades) on this axis; the tie-break is the exchange stamp.
@@ -239,7 +268,8 @@ impl Walk<'_> {
         (self.primary[table][index], exchange_ns[index])
     }
 
-    fn push_clear(&self, start: usize, rows: &mut Vec<EventRow>) {
+    fn push_clear(&self, start: usize, rows: &mut Vec<EventRow>, local_axis: &mut LocalAxis) {
+        local_axis.clear(self.starts.local_ns[start]);
         let local_ts = self.starts.local_ns[start] + self.local_shift_ns;
         let stamps = Stamps { exch_ts: self.starts.exchange_ns[start], local_ts };
         append(rows, DEPTH_CLEAR_EVENT, stamps, 0, 0);
@@ -303,6 +333,7 @@ fn merge_axes(exchange: &[EventRow], local: &[EventRow]) -> Vec<EventRow> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ladder::DEPTH_EVENT;
 
     const E6: i64 = 1_000_000;
 
@@ -390,6 +421,19 @@ mod tests {
             (0xE000_0001, 9, 10, 10.0, 1.0),
         ];
         assert_eq!(told(&built), expected);
+    }
+
+    #[test]
+    fn a_book_that_overtakes_a_clear_is_forgotten_on_its_axis_alone() {
+        // Cleared at 5, received at 9; the book of 6 was received at 8: the exchange ends with a bid, the receiver not.
+        let books: &[Book] = &[(1, 2, &[(10, 1)], &[]), (6, 8, &[(10, 1)], &[])];
+        let built = run(books, &[(10, 11, 10, 1, 0)], &[(1, 2), (5, 9)]).unwrap();
+        let axis = |flag: u64| -> Vec<(u64, f64)> {
+            built.rows.iter().filter(|row| row.ev & flag != 0).map(|row| (row.ev & 0xFF, row.qty)).collect()
+        };
+        let (clear, trade) = ((DEPTH_CLEAR_EVENT, 0.0), (TRADE_EVENT, 1.0));
+        assert_eq!(axis(EXCH_EVENT), [clear, (DEPTH_EVENT, 1.0), clear, (DEPTH_EVENT, 1.0), trade]);
+        assert_eq!(axis(LOCAL_EVENT), [clear, (DEPTH_EVENT, 1.0), clear, trade]);
     }
 
     #[test]

@@ -108,6 +108,15 @@ class _Logins:
     not_before_ns: int = 0  # the broker sent one of us away until then
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How many logins are used, and from when on there are any; 0 = now."""
+
+    used: tuple[int, ...]  # of each of PERSON_LOGINS_MAX
+    free_ns: int
+    sent_away_until_ns: int
+
+
 class Leases:
     """One person's connections and logins, below a folder that every process of the person shares."""
 
@@ -184,6 +193,16 @@ class Leases:
         """When this person logged in, as far back as a limit reaches."""
         with self._logins() as account:
             return tuple(account.logins_ns)
+
+    def standing(self) -> Standing:
+        """How the account stands, without touching it: for who only looks. LeasesDamaged."""
+        account = self._read(self.path.read_bytes() if self.path.exists() else None)
+        now_ns = self.now_ns()
+        used = tuple(
+            sum(now_ns - at_ns < window_ns for at_ns in account.logins_ns) for _, window_ns in PERSON_LOGINS_MAX
+        )
+        wait_ns = logins_wait_ns(account.logins_ns, now_ns)
+        return Standing(used, now_ns + wait_ns if wait_ns else 0, account.not_before_ns)
 
     def _logins(self) -> AbstractContextManager[_Logins]:
         return shared_account(self.path, self._read, _written)

@@ -1,8 +1,8 @@
 """Leave to log in, and what the broker's refusals mean. Logs nobody in and does not know the SDK: `shioaji.py` does.
 
 A login dials the broker with a person's keys and counts against limits whose breach ends in a ban. So no test, demo or
-build may reach it: it needs a LoginToken, which `allow_login` gives to the recorder's command line and to the broker's
-history alone, and never to a process that a test started.
+build may reach it: it needs a LoginToken, which `allow_login` gives to the command line (`record`, `probe`) and to the
+broker's history alone, and never to a process that a test started.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from shijim_live.broker.gateway import (
     LoginRefused,
     TopicRefused,
 )
+from shijim_live.broker.key_form import SECRET_BYTES, base58_bytes, pfx_problem
 from shijim_live.broker.masked_stderr import fragments, masked_line
 from shijim_live.calendar import MINUTE_NS, SECOND_NS
 from shijim_live.settings import Settings, SettingsError
@@ -33,8 +34,6 @@ _TEST_RUNNERS: Final = frozenset({"pytest", "py.test"})
 _DEMO: Final = frozenset({"shijim", "demo"})
 
 API_KEY_CHARACTERS_MIN: Final = 10  # the SDK refuses fewer
-SECRET_BYTES: Final = 32
-_BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 KEYS_PAGE: Final = "https://www.sinotrade.com.tw/newweb/PythonAPIKey/"
 MALFORMED: Final = f"the keys are malformed: copy them whole from {KEYS_PAGE}, and wait 5 minutes: the SDK remembers"
 TEXT_CHARACTERS_MAX: Final = 300
@@ -54,15 +53,15 @@ class LoginToken:
 
     def __init__(self, leave: object) -> None:
         if leave is not _LEAVE:
-            raise LoginForbidden("a LoginToken is made by allow_login, for the recorder and the history alone")
+            raise LoginForbidden("a LoginToken is made by allow_login, for commands of --broker shioaji alone")
 
 
 def allow_login(settings: Settings) -> LoginToken:
-    """Leave to log in with the keys of the settings. LoginForbidden in a test; SettingsError says what is malformed."""
-    refuse_in_tests()
+    """Leave to log in with the keys of the settings. SettingsError says what is malformed; LoginForbidden in a test."""
     settings.require_broker_keys()
     if problems := key_problems(settings):
         raise SettingsError(problems)
+    refuse_in_tests()
     return LoginToken(_LEAVE)
 
 
@@ -118,7 +117,7 @@ def _test_runner_above() -> int | None:
 
 
 def key_problems(settings: Settings) -> list[str]:
-    """What is wrong with the form of the keys, without showing any of them. The SDK would remember it for 300 s."""
+    """What is wrong with the form of keys and certificate, without showing any. The SDK would remember it for 300 s."""
     problems = []
     key = settings.api_key.reveal()
     if len(key) < API_KEY_CHARACTERS_MIN or not re.fullmatch(r"[!-~]+", key):
@@ -126,23 +125,14 @@ def key_problems(settings: Settings) -> list[str]:
             f"SHIOAJI_API_KEY is malformed: {len(key)} characters, of {API_KEY_CHARACTERS_MIN} or more without blanks. "
             f"Copy it whole from {KEYS_PAGE}"
         )
-    size = _base58_bytes(settings.secret_key.reveal())
+    size = base58_bytes(settings.secret_key.reveal())
     if size != SECRET_BYTES:
         what = "it is no base58" if size is None else f"it decodes to {size} bytes, not {SECRET_BYTES}"
         problems.append(f"SHIOAJI_SECRET_KEY is malformed: {what}. Copy it whole from {KEYS_PAGE}")
+    # The test service signs nothing, and never opens it.
+    if settings.ca_path is not None and not settings.simulation and (why := pfx_problem(settings.ca_path)):
+        problems.append(f"SHIOAJI_CA_PATH: {why}. Export it again with the broker's certificate program")
     return problems
-
-
-def _base58_bytes(text: str) -> int | None:
-    """How many bytes a base58 text stands for; None where it is none."""
-    value = 0
-    for character in text:
-        digit = _BASE58.find(character)
-        if digit < 0:
-            return None
-        value = value * 58 + digit
-    zeros = len(text) - len(text.lstrip(_BASE58[0]))
-    return zeros + (value.bit_length() + 7) // 8
 
 
 # What the broker says (ERROR_CODES of its own skills, and its tutorial), how long to wait, and what a person is to do.

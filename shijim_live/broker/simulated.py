@@ -161,6 +161,10 @@ TAIWAN = SimulationConfig(
     odd_lot_interval_ns=5 * SECOND_NS,
 )
 
+# What `record --market` and the header of a segment call a market.
+PLAIN = "plain"
+MARKETS = {PLAIN: SimulationConfig(), "taiwan": TAIWAN}
+
 
 class SimulatedExchange:
     """One day of one seed. ValueError if the config cannot be played; NotATradingDay if the exchanges are closed."""

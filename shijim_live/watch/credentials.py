@@ -11,13 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from shijim_live.broker.key_form import SECRET_BYTES, base58_bytes, pfx_problem
 from shijim_live.settings import SETTINGS_HELP, Settings
 from shijim_live.watch.finding import Finding, unseen, warning, well, wrong
 
-BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-SECRET_BYTES: Final = 32  # what the SDK wants a secret key to decode to
 KEY_CHARACTERS: Final = (32, 64)  # of an API key; the broker does not say how many it has, those seen have 44
-PFX_BYTES_MAX: Final = 1024 * 1024  # a certificate has 5 KB
 PRIVATE: Final = stat.S_IRWXG | stat.S_IRWXO
 
 _AGAIN: Final = "copy it again from the API page of the broker's site"
@@ -49,7 +47,7 @@ def _api_key(text: str) -> Finding:
 
 
 def _secret_key(text: str, *, same: bool) -> Finding:
-    decoded = decoded_bytes(text)
+    decoded = base58_bytes(text)
     if same:
         return wrong("secret key", "SHIOAJI_SECRET_KEY is the API key once more", _AGAIN)
     if decoded is None:
@@ -59,17 +57,6 @@ def _secret_key(text: str, *, same: bool) -> Finding:
         length = "short" if decoded < SECRET_BYTES else "long"
         return wrong("secret key", f"SHIOAJI_SECRET_KEY is too {length}: the broker's SDK will refuse it", _AGAIN)
     return well("secret key", f"SHIOAJI_SECRET_KEY decodes to {SECRET_BYTES} bytes, as it should")
-
-
-def decoded_bytes(text: str) -> int | None:
-    """How many bytes base58 text stands for; None where it is none."""
-    if not text or set(text) - set(BASE58):
-        return None
-    number = 0
-    for character in text:
-        number = number * len(BASE58) + BASE58.index(character)
-    zeros = len(text) - len(text.lstrip(BASE58[0]))
-    return zeros + (number.bit_length() + 7) // 8
 
 
 def certificate(settings: Settings, *, wanted: bool) -> Iterator[Finding]:
@@ -82,17 +69,11 @@ def certificate(settings: Settings, *, wanted: bool) -> Iterator[Finding]:
         else:
             yield well("certificate", "none set: only live orders need one")
         return
-    try:
-        with path.open("rb") as file:
-            start = file.read(2)
-        size = path.stat().st_size
-    except OSError as error:
-        yield wrong("certificate", f"{path} cannot be read ({error.strerror})", "correct its owner and mode")
-        return
-    # PKCS#12 is a sequence whose length takes two bytes or is not said.
-    if start not in (b"\x30\x82", b"\x30\x80") or size > PFX_BYTES_MAX:
-        yield wrong("certificate", f"{path} is no certificate of the .pfx form", "export it again from the broker's "
+    if problem := pfx_problem(path):
+        yield wrong("certificate", problem, "correct its owner and mode, or export it again from the broker's "
                     "certificate program, with a password")  # fmt: skip
+        if not path.exists():
+            return
     else:
         yield well("certificate", f"{path} has the form of a .pfx, its password is set")
         yield unseen("expiry", "when the certificate expires cannot be read without opening it",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from shijim_live import calendar
+from shijim_live.broker.leases import CONNECTIONS_MAX, PERSON_LOGINS_MAX, PLACES, Leases, LeasesDamaged
 from shijim_live.broker.quota import QUOTA_FILE, Quota, QuotaDamaged
 from shijim_live.broker.shioaji import quote_classes
 from shijim_live.broker.surface import drift, golden, loaded_sdk, surface
@@ -23,6 +24,7 @@ from shijim_live.watch.status import status
 BROKER: Final = "shioaji"
 DRIFT_LINES_MAX: Final = 6  # of what differs in another SDK; the test that pins it prints the rest
 QUOTA_WARN_PERCENT: Final = 80
+LOGINS_WARN_PERCENT: Final = 80
 
 
 def examine(load: Callable[[], Settings], folder: Path, broker: str | None = None) -> list[Finding]:
@@ -45,6 +47,7 @@ def examine(load: Callable[[], Settings], folder: Path, broker: str | None = Non
     if settings is not None:
         found += _tried("calendar", lambda: _calendar(settings))
         found += _tried("quota", lambda: _quota(settings))
+        found += _tried("connections", lambda: _connections(settings))
         found += _tried("log", lambda: _log(settings))
     return found
 
@@ -148,6 +151,37 @@ def _quota(settings: Settings) -> Iterator[Finding]:
         yield warning("quota", text, f"{resets}; ask for less until then")
     else:
         yield well("quota", f"{text}; {resets}")
+
+
+def _connections(settings: Settings) -> Iterator[Finding]:
+    """What a person has left of the broker: connections, and logins over all processes."""
+    leases = Leases(settings.market_dir)
+    leased = leases.leased()
+    taken = {lease.number for lease in leased}
+    free = ", ".join(f"{len(set(places) - taken)} for {role}" for role, places in PLACES.items())
+    who = "".join(f"; {lease}" for lease in leased)
+    yield well("connections", f"{len(leased)} of {CONNECTIONS_MAX} are leased{who}; free: {free}")
+    try:
+        standing = leases.standing()
+    except LeasesDamaged as error:
+        yield wrong("logins", "their account cannot be read", str(error))
+        return
+    windows = ("last 15 minutes", "last day")
+    counted = zip(standing.used, PERSON_LOGINS_MAX, windows, strict=True)
+    text = ", ".join(f"{used} of {most} in the {window}" for used, (most, _), window in counted)
+    why = f"shijim-live cat {settings.wal_dir} --kind connection says what ends the sessions"
+    if standing.sent_away_until_ns > leases.now_ns():
+        until = f"{wall_clock(standing.sent_away_until_ns):%H:%M:%S} Taipei"
+        yield warning("logins", f"the broker takes none of this person until {until} ({text})",
+                      f"nothing, all wait for it; look what else logs in with these keys: {why}")  # fmt: skip
+    elif standing.free_ns:
+        free_at = f"{wall_clock(standing.free_ns):%Y-%m-%d %H:%M:%S} Taipei"
+        yield warning("logins", f"none is left until {free_at} ({text})", why)
+    elif any(used * 100 >= most * LOGINS_WARN_PERCENT
+             for used, (most, _) in zip(standing.used, PERSON_LOGINS_MAX, strict=True)):  # fmt: skip
+        yield warning("logins", text, why)
+    else:
+        yield well("logins", text)
 
 
 def _log(settings: Settings) -> Iterator[Finding]:
