@@ -11,6 +11,7 @@ import orjson
 from shijim_live.cli_plan import add_plan
 from shijim_live.cli_probe import add_probe
 from shijim_live.cli_record import add_record, add_shard, positive, read_settings, shard_settings
+from shijim_live.cli_smoke import add_smoke
 from shijim_live.command_line import Parser, add_verb, command, run_verb
 from shijim_live.record import show, statistics, wal
 from shijim_live.record.choice import KINDS, Choice, moment, sequences
@@ -41,6 +42,7 @@ def parser() -> Parser:
     add_record(verbs)
     add_plan(verbs)
     add_probe(verbs)
+    add_smoke(verbs)
 
     cat = add_verb(verbs, "cat", run_cat, "print recorded events")
     cat.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a .wal segment or a folder of them")

@@ -67,11 +67,11 @@ def shioaji_gateway(settings: Settings, topics: Iterable[Topic]) -> tuple[Shioaj
     require_market(frozenset(topics), time.time_ns(), simulation=settings.simulation)
     leases = Leases(settings.market_dir)
     lease = leases.take(Role.QUOTES)
-    _mask_stderr(settings)
+    mask_stderr(settings)
     return ShioajiGateway(settings, token), leases, lease
 
 
-def _mask_stderr(settings: Settings) -> None:
+def mask_stderr(settings: Settings) -> None:
     """Until the last line of this process, whichever thread of the SDK writes it."""
     secrets = (settings.api_key.reveal(), settings.secret_key.reveal(), settings.ca_password.reveal())
     atexit.register(MaskedStderr(secrets).close)
@@ -95,7 +95,7 @@ def shioaji_feed(arguments: argparse.Namespace, settings: Settings, _: Universe 
     require_market(wanted, now_ns, simulation=settings.simulation)
     leases = Leases(settings.market_dir)
     held = _take(leases, followed)
-    _mask_stderr(settings)
+    mask_stderr(settings)
     seed = int.from_bytes(os.urandom(8))
     lines = [
         _line(number, topics, ShioajiGateway(settings, token), settings, seed, now_ns, held[number - 1])
@@ -216,18 +216,24 @@ def require_market(topics: frozenset[Topic], now_ns: int, *, simulation: bool) -
         day = trading_day(now_ns, market)
         for one in (day, next_trading_day(day)):
             opens += [bounds.open_ns for bounds in session_bounds(one, market) if bounds.open_ns > now_ns]
-    wall, first = wall_clock(now_ns), min(opens)
+    first = min(opens)
     if first - now_ns > EARLY_NS_MAX:
         raise RecordError(
             f"the exchanges are closed: the next session of what is to be recorded opens on "
             f"{wall_clock(first):%Y-%m-%d at %H:%M} Taipei. Start the recorder then, or at most "
             f"{EARLY_NS_MAX // (3_600 * SECOND_NS)} hours before"
         )
-    opens_at, closes_at = TEST_SERVICE_HOURS
-    if simulation and not (wall.weekday() < 5 and opens_at <= wall.time() < closes_at):
+    if simulation:
+        require_test_service(now_ns)
+
+
+def require_test_service(now_ns: int) -> None:
+    """RecordError outside of its hours."""
+    wall, (opens_at, closes_at) = wall_clock(now_ns), TEST_SERVICE_HOURS
+    if not (wall.weekday() < 5 and opens_at <= wall.time() < closes_at):
         raise RecordError(
             f"the broker's test service is open Monday to Friday from {opens_at:%H:%M} to {closes_at:%H:%M} Taipei, "
-            f"and it is {wall:%A %H:%M}. Start the recorder then, or set SHIOAJI_SIMULATION=false for the market itself"
+            f"and it is {wall:%A %H:%M}. Start it then, or set SHIOAJI_SIMULATION=false for the market itself"
         )
 
 

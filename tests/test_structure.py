@@ -183,11 +183,13 @@ def test_the_broker_is_dialled_in_one_place() -> None:
         ("shijim_live/broker/live.py", "self.line.gateway.login"),  # ours, when the session says so
         ("shijim_live/broker/shioaji_history.py", "self._connection.login"),  # ours, at the first question
         ("shijim_live/broker/probe.py", "gateway.login"),  # ours, once a probe
+        ("shijim_live/broker/smoke.py", "self._gateway.login"),  # ours, once a test, of the test service alone
     }
     made = {name for name in PROGRAM if "LoginToken(" in (ROOT / name).read_text()}
     assert made == {"shijim_live/broker/login.py"}
     asked = {name for name in PROGRAM if "allow_login(" in (ROOT / name).read_text()}
-    assert asked == {"shijim_live/broker/login.py", "shijim_live/cli_live.py", "shijim_pipelines/history.py"}
+    assert asked == {"shijim_live/broker/login.py", "shijim_live/cli_live.py", "shijim_live/cli_smoke.py",
+                     "shijim_pipelines/history.py"}  # fmt: skip
 
 
 def test_nothing_can_place_an_order_of_real_money_yet() -> None:
