@@ -35,6 +35,12 @@ DEFAULT_OUTAGE_SECONDS = 30
 OUTAGE_SECONDS_MAX = 86_400  # a simulated recorder is away within its day
 COMMIT_INTERVAL_MS_MAX = 1_000  # one commit a second wears out no disk; longer would only lose more to a kill
 SNAPSHOTS_SECONDS = 60  # 900 codes a minute are some 50 MB a day, a tenth of what the broker gives
+# Name on the command line → field of a simulation.
+FAULTS = {
+    "outages": "outages", "lost-ticks": "lost_ticks", "lost-books": "lost_books", "repeats": "repeats",
+    "slows": "slows", "stalls": "stalls", "reorders": "reorders", "clock-steps": "clock_steps",
+    "malformed": "malformed",
+}  # fmt: skip
 # What a person should know who asked for less than the default.
 RISKS = {
     "write": "durable means that the kernel has it: a power cut loses what was recorded since the segment began",
@@ -52,6 +58,9 @@ def add_record(verbs: Verbs) -> None:
     verb.add_argument("--events", type=positive, help="simulated: about how many events (default 300000)")
     rules = "simulated: plain, or taiwan with auctions, pauses, limits and codes that do not trade (default plain)"
     verb.add_argument("--market", choices=tuple(MARKETS), default=PLAIN, help=rules)
+    names = ", ".join(FAULTS)
+    wrong = f"simulated: how often something goes wrong with the feed, like stalls=2; may be given again. Of {names}"
+    verb.add_argument("--fault", action="append", type=_fault, default=[], metavar="NAME=COUNT", help=wrong)
     through = "simulated: through a session like the broker's, in which everything goes wrong once"
     verb.add_argument("--session", action="store_true", help=through)
     add_shares(verb)
@@ -105,6 +114,13 @@ def _seconds(text: str) -> int:
     if not text.isdecimal() or int(text) > OUTAGE_SECONDS_MAX:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds: write 0 to {OUTAGE_SECONDS_MAX}")
     return int(text)
+
+
+def _fault(text: str) -> tuple[str, int]:
+    name, _, count = text.partition("=")
+    if name not in FAULTS or not count.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no fault: write NAME=COUNT, with one of {', '.join(FAULTS)}")
+    return FAULTS[name], int(count)
 
 
 def _commit_interval(text: str) -> int:
@@ -266,7 +282,8 @@ def _simulated(
         raise SettingsError(["--day is missing: the simulated exchange needs a trading day, like --day 2026-04-09"])
     require_trading_day(arguments.day)
     market = MARKETS[arguments.market]
-    simulation = replace(market, target_events=arguments.events or market.target_events)
+    faults: dict[str, int] = dict(arguments.fault)
+    simulation = replace(market, target_events=arguments.events or market.target_events, **faults)  # type: ignore[arg-type]  # counts
     exchange = SimulatedExchange(arguments.day, arguments.seed, simulation, arguments.speed)
     first_ns = min(session.trial_ns for session in exchange.sessions)
     plan = RecordPlan(
@@ -293,7 +310,8 @@ def _simulated(
 def _market_of(arguments: argparse.Namespace, events: int) -> dict[str, object]:
     """What `shijim_pipelines.history` asks the same market by. A plain day is not named: it keeps its old identity."""
     rules = {} if arguments.market == PLAIN else {"market": arguments.market}
-    return {"day": arguments.day, "seed": arguments.seed, "events": events} | rules
+    faults = {"faults": dict(arguments.fault)} if arguments.fault else {}
+    return {"day": arguments.day, "seed": arguments.seed, "events": events} | rules | faults
 
 
 def _replayed(

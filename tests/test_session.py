@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from plain_ledger import PlainLedger
 
 from shijim_live.broker.gateway import Feed, SessionEvent, Topic, topic_named
-from shijim_live.broker.session import LOGINS_MAX, Phase, Session, open_since_ns
+from shijim_live.broker.session import LOGINS_MAX, Phase, Session, Topics, open_since_ns
 from shijim_live.broker.session_steps import (
     Action,
     Connected,
@@ -33,7 +33,10 @@ from shijim_live.broker.session_steps import (
     TimePassed,
     TopicChanged,
     Unsubscribe,
+    Want,
 )
+from shijim_live.broker.subscriptions import Ledger
+from shijim_live.broker.subscriptions import Phase as LedgerPhase
 from shijim_live.calendar import MINUTE_NS, SECOND_NS, Market, to_exchange_ns
 
 WANTED = frozenset({Topic("TXFD6", Feed.TICK), Topic("TXFD6", Feed.BOOK), Topic("2330", Feed.TICK)})
@@ -51,10 +54,18 @@ MIDNIGHT_OF_SUNDAY = at("2026-04-12 00:00")
 class World:
     """A broker that does what it is told to, and the time: the shell around the machine, without a connection."""
 
-    def __init__(self, now_ns: int, wanted: frozenset[Topic] = WANTED, *, seed: int = 1, jitter_ns: int = 0) -> None:
+    def __init__(
+        self,
+        now_ns: int,
+        wanted: frozenset[Topic] = WANTED,
+        *,
+        topics: Topics | None = None,
+        seed: int = 1,
+        jitter_ns: int = 0,
+    ) -> None:
         self.now_ns = now_ns
         self.ledger = PlainLedger(wanted)
-        self.session = Session(self.ledger, now_ns=now_ns, seed=seed, jitter_ns=jitter_ns)
+        self.session = Session(topics or self.ledger, now_ns=now_ns, seed=seed, jitter_ns=jitter_ns)
         self.logins_ns: list[int] = []
         self.done: list[tuple[int, Action]] = []
         self.quote_ns = 0
@@ -75,7 +86,8 @@ class World:
             self.logins_ns.append(self.now_ns)
             return [self.answer(action)]
         if isinstance(action, Subscribe):
-            info = f"{'TIC' if action.topic.feed is Feed.TICK else 'QUO'}/v1/STK/*/TSE/{action.topic.code}"
+            market = "IND" if action.topic.feed is Feed.QUOTE else "STK"
+            info = f"{'TIC' if action.topic.feed is Feed.TICK else 'QUO'}/v1/{market}/*/TSE/{action.topic.code}"
             if action.topic in self.refuses:
                 return [Said(400, SessionEvent.SUBSCRIPTION_REJECTED, info, self.refuses[action.topic])]
             return [Said(200, SessionEvent.SUBSCRIBE_OK, info, "Subscribe or Unsubscribe ok")]
@@ -404,6 +416,48 @@ def test_whatever_happens_logins_keep_the_limits_and_what_is_wanted_ends_subscri
         elif isinstance(action, Subscribe | TopicChanged):
             assert up
     assert up
+
+
+MORE = [*sorted(WANTED), Topic("2317", Feed.TICK), Topic("2317", Feed.BOOK), Topic("IX0001", Feed.QUOTE)]
+plans = st.lists(st.sampled_from(MORE), max_size=6, unique=True).map(lambda topics: Want(tuple(topics)))
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0, 1, 5, 30, 130, 200, 600]), plans | happenings, logins, st.booleans()), max_size=40
+    ),
+    st.lists(st.sampled_from(MORE), min_size=1, max_size=6, unique=True),
+    st.integers(2, 6),
+    st.integers(0, 1_000),
+)
+def test_whatever_happens_and_whatever_is_planned_the_ledger_ends_as_wanted_or_says_why_not(
+    script: list[tuple[int, Input, Input, bool]], wanted: list[Topic], cap: int, seed: int
+) -> None:
+    ledger = Ledger(cap)
+    ledger.want(WANTED, NOON)
+    world = World(NOON, topics=ledger, seed=seed)
+    refused = Topic("TXFD6", Feed.BOOK)
+    for seconds, happened, login, market in script:
+        world.answer = lambda _, login=login: login  # type: ignore[misc]
+        world.market = market
+        world.run_for(seconds * SECOND_NS)
+        world.tell(happened)
+    world.answer, world.market = lambda _: LoggedIn(), True
+    world.refuses = {refused: "Subscription ACL Denied"}
+    world.tell(Want(tuple(wanted)))
+    world.run_for(3_600 * SECOND_NS)
+
+    assert over_the_limit(world.logins_ns) == []
+    assert world.session.phase is Phase.UP
+    states = {state.topic: state for state in ledger.states()}
+    assert states.keys() == set(wanted), "what is no longer wanted was given back"
+    unsettled = {topic: state for topic, state in states.items() if state.phase is not LedgerPhase.CONFIRMED}
+    assert all(state.reason for state in unsettled.values())
+    if len(wanted) <= cap:
+        assert unsettled.keys() <= {refused}
+    # Who is refused has its place while it asks, and who has one keeps it: nobody gives way to another.
+    assert len(states) - len(unsettled) >= min(len(set(wanted) - {refused}), cap - 1)
 
 
 @settings(max_examples=20)

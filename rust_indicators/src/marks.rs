@@ -273,7 +273,7 @@ mod tests {
         records[3].header_mut().kind = kind::TRADE;
         records[4].header_mut().kind = kind::OUTAGE;
         let marks = Marker::new(0..HOUR_NS, 0).mark(&records);
-        assert_eq!(marks.orders, [vec![3], vec![1, 0, 2], vec![], vec![4]]);
+        assert_eq!(marks.orders, [vec![3], vec![1, 0, 2], vec![], vec![], vec![4]]);
         assert_eq!(marks.unknown_kind, None);
         records[0].header_mut().kind = 99;
         records[1].header_mut().kind = 98;

@@ -1,8 +1,8 @@
 """Leave to log in, and what the broker's refusals mean. Logs nobody in and does not know the SDK: `shioaji.py` does.
 
 A login dials the broker with a person's keys and counts against limits whose breach ends in a ban. So no test, demo or
-build may reach it: it needs a LoginToken, which `allow_login` gives to the command line (`record`, `probe`, `smoke`) and to the
-broker's history alone, and never to a process that a test started.
+build may reach it: it needs a LoginToken, which `allow_login` gives to the command line (`record`, `probe`, `smoke`)
+and to the broker's history alone, and never to a process that a test started.
 """
 
 from __future__ import annotations
