@@ -58,17 +58,19 @@ def recorded_classes() -> tuple[tuple[type, BrokerClass], ...]:
     )
 
 
-def shioaji_gateway(settings: Settings, topics: Iterable[Topic]) -> tuple[ShioajiGateway, Leases, HeldLease]:
-    """One leased connection to the broker, not dialled yet.
+def shioaji_gateway(
+    settings: Settings, topics: Iterable[Topic], *, trades: bool = False
+) -> tuple[ShioajiGateway, Leases, HeldLease]:
+    """One leased connection to the broker, not dialled yet; `trades`: it is told of orders, too.
 
     LoginForbidden, SettingsError, RecordError, NoConnectionLeft for what a login could not change.
     """
     token = allow_login(settings)
     require_market(frozenset(topics), time.time_ns(), simulation=settings.simulation)
     leases = Leases(settings.market_dir)
-    lease = leases.take(Role.QUOTES)
+    lease = leases.take(Role.TRADING if trades else Role.QUOTES)
     mask_stderr(settings)
-    return ShioajiGateway(settings, token), leases, lease
+    return ShioajiGateway(settings, token, trades=trades), leases, lease
 
 
 def mask_stderr(settings: Settings) -> None:

@@ -4,35 +4,54 @@ from __future__ import annotations
 
 import argparse
 import signal
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
 import orjson
 
 from shijim_live import calendar
-from shijim_live.broker.gateway import Feed, Topic
+from shijim_live.broker.gateway import Feed, Gateway, Topic
 from shijim_live.broker.live import SystemClock
+from shijim_live.broker.order_budget import BUDGET_FILE, OrderBudget
+from shijim_live.broker.orders import FuturesRequest, Side, StockRequest
 from shijim_live.broker.probe import (
     BOOK_DELAY,
     CALLBACK,
+    CANCELLED,
     CONFIRMED,
     FIRST_QUOTE,
     GIVEN_BACK,
     JITTER,
     LISTEN,
+    PLACED,
+    REPORTED,
     TRADE_DELAY,
+    Measure,
     Probed,
+    order_measures,
     probe,
 )
 from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig, dated_code
 from shijim_live.broker.simulated_gateway import SimulatedGateway
 from shijim_live.broker.simulated_market import SimulatedMarket
-from shijim_live.calendar import MINUTE_NS, Market, require_trading_day, session_bounds, trading_day, wall_clock
+from shijim_live.broker.simulated_trading import SimulatedOrders, simulated_trading
+from shijim_live.broker.smoke import price_below_e6
+from shijim_live.calendar import (
+    MINUTE_NS,
+    SECOND_NS,
+    Market,
+    require_trading_day,
+    session_bounds,
+    trading_day,
+    wall_clock,
+)
 from shijim_live.cli_live import shioaji_gateway
 from shijim_live.command_line import Verbs, add_place, add_verb, day
+from shijim_live.instruments import instrument
 from shijim_live.settings import Settings, SettingsError
 from shijim_live.universe import TOPICS_MAX
 
@@ -50,11 +69,15 @@ LABELS = {
     BOOK_DELAY: "exchange → received, books",
     JITTER: "jitter, quote to quote",
     CALLBACK: "callback, reading a stamp",
+    PLACED: "order → answered",
+    REPORTED: "order → its event",
+    CANCELLED: "cancel → answered",
 }
 NOT_A_BROKER = (
     "times, but for callback, are those of the simulated exchange and its clock: they say nothing of a broker"
 )
-NO_ORDERS = "orders are not measured: this release places none"
+NO_ORDERS = "orders are not measured: --orders N does it, on the broker's test service alone"
+ORDERS_MAX = 100
 
 
 def add_probe(verbs: Verbs) -> None:
@@ -70,15 +93,19 @@ def add_probe(verbs: Verbs) -> None:
     verb.add_argument("--rounds", type=_up_to(ROUNDS_MAX), default="5", help=asked)
     verb.add_argument("--day", type=day, help="simulated: the trading day (default: this one)")
     verb.add_argument("--seed", type=int, default=1, help="simulated: same seed, same figures (default 1)")
+    placed = (
+        f"place and take back so many orders of the first code, up to {ORDERS_MAX} (default 0); on the test service"
+    )
+    verb.add_argument("--orders", type=_up_to(ORDERS_MAX, least=0), default="0", metavar="N", help=placed)
     written = "also write the figures here; shijim dataset --feed-latency-ms takes the file"
     verb.add_argument("--out", type=Path, metavar="JSON", help=written)
     verb.add_argument("--json", action="store_true", help="for a script")
 
 
-def _up_to(most: int) -> Callable[[str], int]:
+def _up_to(most: int, least: int = 1) -> Callable[[str], int]:
     def number(text: str) -> int:
-        if not text.isdecimal() or not 1 <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {most}")
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
         return int(text)
 
     return number
@@ -111,25 +138,55 @@ def _simulated(arguments: argparse.Namespace, _: Settings, stop: threading.Event
     on = arguments.day or trading_day(time.time_ns(), Market.STOCK)
     require_trading_day(on)
     exchange = SimulatedExchange(on, arguments.seed, SimulationConfig().without_faults())
-    market = SimulatedMarket(exchange)
+    market, client = SimulatedMarket(exchange), SimulatedOrders(exchange)
+    gateway = SimulatedGateway(market)
     from_ns = session_bounds(on, Market.STOCK)[0].open_ns + AFTER_OPEN_NS
+    topics = _topics(arguments, on)
+
+    def orders() -> Sequence[Measure]:
+        client.advance(market.now_ns())
+        with tempfile.TemporaryDirectory() as folder:
+            trading = simulated_trading(client, Path(folder) / BUDGET_FILE)
+            wait = lambda ns: client.advance(client.now_ns + ns)  # noqa: E731
+            return order_measures(trading, _order(gateway, topics), arguments.orders, client.clock, wait)
+
     found = probe(
-        SimulatedGateway(market),
+        gateway,
         lambda _: market,
-        _topics(arguments, on),
+        topics,
         seconds=arguments.seconds,
         rounds=arguments.rounds,
         stop=stop,
         from_ns=from_ns,
+        orders=orders if arguments.orders else tuple,
     )
     return "simulated", found
+
+
+def _order(gateway: Gateway, topics: Sequence[Topic]) -> FuturesRequest | StockRequest:
+    """One of the first code, a little below its last price."""
+    code = topics[0].code
+    kind = FuturesRequest if instrument(code).market is Market.FUTURES else StockRequest
+    return kind(code=code, side=Side.BUY, quantity=1, price_e6=price_below_e6(gateway, code))
 
 
 def _shioaji(arguments: argparse.Namespace, settings: Settings, stop: threading.Event) -> tuple[str, Probed]:
     if arguments.day is not None:
         raise SettingsError(["--day is for the simulated exchange: the broker's feed is of now"])
+    if arguments.orders and not settings.simulation:
+        raise SettingsError(
+            ["--orders: the probe places orders on the broker's test service alone: SHIOAJI_SIMULATION=true"]
+        )
     topics = _topics(arguments, trading_day(time.time_ns(), Market.FUTURES))
-    gateway, leases, lease = shioaji_gateway(settings, topics)
+    gateway, leases, lease = shioaji_gateway(settings, topics, trades=bool(arguments.orders))
+    budget = OrderBudget(settings.market_dir / BUDGET_FILE)
+
+    def orders() -> Sequence[Measure]:
+        trading = gateway.trading(budget)
+        trading.subscribe_events()
+        wait = lambda ns: time.sleep(ns / SECOND_NS)  # noqa: E731
+        return order_measures(trading, _order(gateway, topics), arguments.orders, time.time_ns, wait)
+
     with lease:
         found = probe(
             gateway,
@@ -139,6 +196,7 @@ def _shioaji(arguments: argparse.Namespace, settings: Settings, stop: threading.
             rounds=arguments.rounds,
             stop=stop,
             leases=leases,
+            orders=orders if arguments.orders else tuple,
         )
     return "shioaji-simulation" if settings.simulation else "shioaji", found
 
@@ -150,7 +208,7 @@ _PROBES: dict[str, Callable[[argparse.Namespace, Settings, threading.Event], tup
 
 
 def as_json(found: Probed, source: str) -> dict[str, object]:
-    """Every figure in ns. `order` is where the latencies of orders stand once there are orders."""
+    """Every figure in ns; the two latencies are medians, None where they were not measured."""
     feed = found.of(TRADE_DELAY) if found.of(TRADE_DELAY).values_ns else found.of(BOOK_DELAY)
     return {
         "schema": LATENCY_SCHEMA,
@@ -159,13 +217,18 @@ def as_json(found: Probed, source: str) -> dict[str, object]:
         "began_ns": found.began_ns,
         "measures": {measure.name: measure.figures_ns() for measure in found.measures},
         "feed_latency_ns": feed.quantile_ns(0.5),
-        "order": None,
-        "remarks": [*found.remarks, *_remarks(source)],
+        "order_latency_ns": _median_ns(found, REPORTED),
+        "remarks": [*found.remarks, *_remarks(found, source)],
     }
 
 
-def _remarks(source: str) -> list[str]:
-    return [NOT_A_BROKER, NO_ORDERS] if source == "simulated" else [NO_ORDERS]
+def _median_ns(found: Probed, name: str) -> int | None:
+    return next((measure.quantile_ns(0.5) for measure in found.measures if measure.name == name), None)
+
+
+def _remarks(found: Probed, source: str) -> list[str]:
+    none = [] if any(measure.name == PLACED for measure in found.measures) else [NO_ORDERS]
+    return [NOT_A_BROKER, *none] if source == "simulated" else none
 
 
 def describe(found: Probed, source: str) -> str:
@@ -183,4 +246,4 @@ def describe(found: Probed, source: str) -> str:
         cells = [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
         lines.append("  ".join(cells))
     lines.insert(3, "  ".join("─" * width for width in widths))
-    return "\n".join([*lines, "", *found.remarks, *_remarks(source)])
+    return "\n".join([*lines, "", *found.remarks, *_remarks(found, source)])

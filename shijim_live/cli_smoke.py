@@ -17,7 +17,7 @@ from shijim_live import calendar
 from shijim_live.broker.leases import Leases, Role
 from shijim_live.broker.live import SystemClock
 from shijim_live.broker.login import allow_login
-from shijim_live.broker.order_budget import OrderBudget
+from shijim_live.broker.order_budget import BUDGET_FILE, OrderBudget
 from shijim_live.broker.shioaji import ShioajiGateway
 from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig, dated_code
 from shijim_live.broker.simulated_gateway import SimulatedGateway
@@ -99,7 +99,7 @@ def _shioaji(arguments: argparse.Namespace, settings: Settings, stop: threading.
     token = allow_login(settings)
     require_test_service(time.time_ns())
     leases = Leases(settings.market_dir)
-    budget = OrderBudget(settings.market_dir / "orders.json")
+    budget = OrderBudget(settings.market_dir / BUDGET_FILE)
     with leases.take(Role.TRADING):
         mask_stderr(settings)
         gateway = ShioajiGateway(settings, token, trades=True)
@@ -123,7 +123,7 @@ def _simulated(arguments: argparse.Namespace, _: Settings, stop: threading.Event
 
         def trading() -> TradingGateway:
             client.advance(market.now_ns())
-            return simulated_trading(client, Path(folder) / "orders.json")
+            return simulated_trading(client, Path(folder) / BUDGET_FILE)
 
         return Smoke(
             SimulatedGateway(market),

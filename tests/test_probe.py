@@ -13,22 +13,28 @@ import numpy as np
 import orjson
 import pytest
 from test_live_feed import stock_day
+from test_login import WELL_FORMED
 from test_record import live
 
 from shijim_live.broker.gateway import Feed, Listener, LoginLater, Topic
 from shijim_live.broker.leases import Leases
 from shijim_live.broker.live import SystemClock
+from shijim_live.broker.orders import Side, StockRequest
 from shijim_live.broker.probe import (
     BOOK_DELAY,
     CALLBACK,
+    CANCELLED,
     CONFIRMED,
     FIRST_QUOTE,
     GIVEN_BACK,
     LOGIN,
+    PLACED,
+    REPORTED,
     TRADE_DELAY,
     Measure,
     Probed,
     ProbeFailed,
+    order_measures,
     probe,
 )
 from shijim_live.broker.shioaji import quote_classes
@@ -42,6 +48,8 @@ from shijim_live.broker.simulated_gateway import (
     Trouble,
 )
 from shijim_live.broker.simulated_market import SimulatedMarket
+from shijim_live.broker.simulated_order_faults import OrderFaults
+from shijim_live.broker.simulated_trading import SimulatedOrders, simulated_trading
 from shijim_live.calendar import MINUTE_NS, SECOND_NS, Market, session_bounds, to_exchange_ns
 from shijim_pipelines import cli
 
@@ -98,6 +106,37 @@ def test_a_code_without_quotes_is_a_remark_and_no_latency() -> None:
                   stop=threading.Event(), from_ns=FROM_NS)  # fmt: skip
     assert found.of(FIRST_QUOTE).values_ns == () == found.of(TRADE_DELAY).values_ns
     assert found.remarks == ("3008/tick: no quote within 60 s, 2 times",)
+
+
+def ordered(folder: Path, rounds: int = 10, **faults: int) -> tuple[dict[str, Measure], SimulatedOrders]:
+    client = SimulatedOrders(SimulatedExchange(DAY, 1, CONFIG), faults=OrderFaults(**faults))
+    client.advance(FROM_NS)
+    trading = simulated_trading(client, folder / "orders.json")
+    request = StockRequest(code="2330", side=Side.BUY, quantity=1, price_e6=1_400_000_000)
+    found = order_measures(trading, request, rounds, client.clock, lambda ns: client.advance(client.now_ns + ns))
+    return {measure.name: measure for measure in found}, client
+
+
+def test_orders_are_placed_reported_and_taken_back_and_each_way_is_measured(tmp_path: Path) -> None:
+    found, client = ordered(tmp_path)
+    assert [len(found[name].values_ns) for name in (PLACED, REPORTED, CANCELLED)] == [10, 10, 10]
+    assert all(0 < value < SECOND_NS for measure in found.values() for value in measure.values_ns)
+    assert [report.kind for report in client.reports].count("cancelled") == 10
+    assert client.fills == []
+
+
+def test_an_order_that_is_not_taken_or_not_told_of_is_no_latency(tmp_path: Path) -> None:
+    with pytest.raises(ProbeFailed, match=r"was not taken: .*acknowledgement"):
+        ordered(tmp_path, unknown=1_000)
+    with pytest.raises(ProbeFailed, match="nothing was told of order"):
+        ordered(tmp_path, lost=1_000)
+
+
+def test_orders_are_measured_on_the_test_service_alone(tmp_path: Path) -> None:
+    environment = os.environ | WELL_FORMED | {"SHIOAJI_SIMULATION": "false"}
+    done = live("probe", "--broker", "shioaji", "--orders", "5", cwd=tmp_path, env=environment)
+    assert done.returncode == 2
+    assert "test service alone" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -203,7 +242,7 @@ def test_the_file_is_a_feed_latency_that_a_dataset_takes(tmp_path: Path) -> None
     out = tmp_path / "latency.json"
     done = live("probe", "--day", str(DAY), "--json", "--out", str(out), cwd=tmp_path)
     assert orjson.loads(done.stdout) == (written := orjson.loads(out.read_bytes()))
-    assert written["clock"] == "simulated" and written["order"] is None
+    assert written["clock"] == "simulated" and written["order_latency_ns"] is None
     assert written["feed_latency_ns"] == written["measures"]["trade_delay"]["median"]
     wanted = cli.parser().parse_args(["dataset", "--day", str(DAY), "--symbol", "2330", "--feed-latency-ms", str(out)])
     assert wanted.feed_latency_ms == written["feed_latency_ns"]

@@ -1,10 +1,11 @@
-"""How long a connection to the broker takes: login, topics, quotes. Not a recorder, and places no order.
+"""How long a connection to the broker takes: login, topics, quotes, orders. Not a recorder, and no trading.
 
 One login; then each topic is asked for and given back `rounds` times, then all of them are listened to. Times are of
 the given clock: that of the machine, or of the simulated exchange, whose delays are its own and say nothing of a
 broker. What a callback takes is measured on the machine either way.
 
-An order's way (sent → accepted → told of a fill) is measured by whoever has the order boundary, as more `Measure`s.
+An order's way (sent → answered → reported, and taken back) is measured where a trading gateway is given: orders far
+enough below the market to be in nobody's way, each taken back before the next.
 """
 
 from __future__ import annotations
@@ -28,9 +29,12 @@ from shijim_live.broker.gateway import (
 )
 from shijim_live.broker.leases import Leases
 from shijim_live.broker.live import Clock, Inbox
+from shijim_live.broker.order_events import OrderReport
+from shijim_live.broker.orders import Accepted, FuturesRequest, StockRequest
 from shijim_live.broker.session_steps import TimePassed
 from shijim_live.broker.shioaji import quote_classes
 from shijim_live.broker.subscriptions import CONFIRM_NS
+from shijim_live.broker.trading import TradingGateway
 from shijim_live.calendar import SECOND_NS, to_exchange_ns
 
 FIRST_QUOTE_NS_MAX: Final = 60 * SECOND_NS  # a quiet code is given up: how long it takes is then the market's affair
@@ -39,6 +43,10 @@ QUOTES_MAX: Final = 2_000_000  # measured; a probe of an hour of the whole marke
 LOGIN, LISTEN, LOGOUT = "login", "listen", "logout"
 CONFIRMED, FIRST_QUOTE, GIVEN_BACK = "subscribe_confirmed", "subscribe_first_quote", "unsubscribe_confirmed"
 TRADE_DELAY, BOOK_DELAY, JITTER, CALLBACK = "trade_delay", "book_delay", "delay_jitter", "callback"
+PLACED, REPORTED, CANCELLED = "order_answered", "order_reported", "cancel_answered"
+REPORT_NS_MAX: Final = 5 * SECOND_NS
+POLL_NS: Final = SECOND_NS // 1_000  # how exactly a report's arrival is known
+BETWEEN_ORDERS_NS: Final = SECOND_NS
 
 
 class ProbeFailed(RuntimeError):
@@ -136,10 +144,12 @@ def probe(
     stop: threading.Event,
     leases: Leases | None = None,
     from_ns: int | None = None,
+    orders: Callable[[], Sequence[Measure]] = tuple,
 ) -> Probed:
     """Measures one connection, and gives it back. LoginLater, LoginRefused, ProbeFailed.
 
-    `from_ns` is where a simulated clock begins; the machine's has no say in it.
+    `orders` is measured last, while it is logged in: `order_measures`. `from_ns` is where a simulated clock begins; the
+    machine's has no say in it.
     """
     inbox = Inbox()
     ticking = clock(inbox)
@@ -162,9 +172,42 @@ def probe(
             for topic in topics:
                 run.round_trip(topic)
         run.listen(topics, seconds)
+        placed = orders()
     finally:
         run.timed(LOGOUT, gateway.logout)
-    return Probed(began_ns, run.measures(), tuple(run.remarks()))
+    return Probed(began_ns, (*run.measures(), *placed), tuple(run.remarks()))
+
+
+def order_measures(
+    trading: TradingGateway,
+    request: StockRequest | FuturesRequest,
+    rounds: int,
+    now_ns: Callable[[], int],
+    let_pass: Callable[[int], None],
+) -> tuple[Measure, ...]:
+    """The same order placed and taken back, `rounds` times. ProbeFailed where one is not taken, or its fate unknown.
+
+    `let_pass` waits so many ns while events come.
+    """
+    found: dict[str, list[int]] = {PLACED: [], REPORTED: [], CANCELLED: []}
+    for _ in range(rounds):
+        began_ns = now_ns()
+        placed = trading.place(request)
+        found[PLACED].append(now_ns() - began_ns)
+        if not isinstance(placed, Accepted):
+            raise ProbeFailed(f"an order of 1 {request.code} was not taken: {placed.text}")
+        while not any(isinstance(one, OrderReport) and one.ids.id == placed.ids.id for one in trading.events.drain()):
+            if now_ns() - began_ns > REPORT_NS_MAX:
+                raise ProbeFailed(f"nothing was told of order {placed.ids.id} within {REPORT_NS_MAX // SECOND_NS} s")
+            let_pass(POLL_NS)
+        found[REPORTED].append(now_ns() - began_ns)
+        began_ns = now_ns()
+        cancelled = trading.cancel(placed.ids.id)
+        if not isinstance(cancelled, Accepted):
+            raise ProbeFailed(f"order {placed.ids.id} is NOT taken back: {cancelled.text}")
+        found[CANCELLED].append(now_ns() - began_ns)
+        let_pass(BETWEEN_ORDERS_NS)
+    return tuple(Measure(name, tuple(sorted(values))) for name, values in found.items())
 
 
 @dataclass(slots=True)

@@ -43,6 +43,17 @@ class StepFailed(RuntimeError):
     """A step that did not pass; says why."""
 
 
+def price_below_e6(gateway: Gateway, code: str) -> int:
+    """A valid price a little below the last one, at which nobody sells. StepFailed where no last one is known."""
+    rows = gateway.snapshots([code])
+    last_e6 = exact_e6(rows[0].close) if rows else 0
+    if last_e6 <= 0:
+        raise StepFailed(f"{code}: the broker has no snapshot of it, so that no price is known to be valid")
+    below_e6 = last_e6 * (100 - BELOW_PERCENT) // 100
+    tick_e6 = tick_size_e6(instrument(code), below_e6)
+    return below_e6 // tick_e6 * tick_e6
+
+
 @dataclass(slots=True)
 class Hearing:
     """What the gateway calls, on its own threads."""
@@ -170,7 +181,7 @@ class Smoke:
 
     def _order(self, account: TradingAccount) -> str:
         code = self._codes[account.kind]
-        price_e6 = self._price_e6(code)
+        price_e6 = price_below_e6(self._gateway, code)
         kind = StockRequest if account.kind is AccountKind.STOCK else FuturesRequest
         placed = self._trading.place(
             kind(code=code, side=Side.BUY, quantity=1, price_e6=price_e6, account_id=account.account_id)
@@ -195,15 +206,6 @@ class Smoke:
                 f"accepted, but no event within {EVENT_NS_MAX // SECOND_NS} s: are order events subscribed?"
             )
         return found
-
-    def _price_e6(self, code: str) -> int:
-        """A valid price below the last one."""
-        rows = self._gateway.snapshots([code])
-        last_e6 = exact_e6(rows[0].close) if rows else 0
-        if last_e6 <= 0:
-            raise StepFailed(f"{code}: the broker has no snapshot of it, so that no price is known to be valid")
-        below_e6 = last_e6 * (100 - BELOW_PERCENT) // 100
-        return below_e6 // tick_size_e6(instrument(code), below_e6) * tick_size_e6(instrument(code), below_e6)
 
     def _until(self, happened: Callable[[], bool], within_ns: int) -> None:
         until_ns = self._clock.now_ns() + within_ns
