@@ -13,11 +13,12 @@ from typing import Any
 
 from rust_indicators import Publisher
 from shijim_live.calendar import wall_clock
-from shijim_live.record.recorder import Recording, RecordPlan
+from shijim_live.record.recorder import Recording, RecordPlan, ring_path
 from shijim_live.record.space import FREE_BYTES_MIN, FREE_BYTES_WARN, MIB
 from shijim_live.record.wal import RingState
 from shijim_live.settings import Settings
 from shijim_live.watch.connections import remove_connections, write_connections
+from shijim_live.watch.feed_clock import FeedClock
 from shijim_live.watch.metrics import RecorderMetrics, serve
 from shijim_live.watch.pressure import RingPressure
 
@@ -73,12 +74,15 @@ class Watch:
         quiet: bool,
         paced: bool,
         connections: Callable[[], Sequence[Mapping[str, Any]]] | None = None,
+        live: bool = False,
     ) -> None:
         """`paced`: a full ring is news. A feed without a pace of its own is always as far ahead as the ring lets it.
 
-        `connections`: how those of the feed stand, where it has any; `shijim-live status` shows them.
+        `connections`: how those of the feed stand, where it has any; `shijim-live status` shows them. `live`: quotes
+        are of now, so that they say something of our clock.
         """
         self.connections = connections
+        self.live = live
         self.settings = settings
         self.stop = stop
         self.quiet = quiet
@@ -104,9 +108,12 @@ class Watch:
         terminal = sys.stderr.isatty()
         shown = -1
         disk = Disk(self.settings.raw_dir)
+        clock = FeedClock(publisher, ring_path(self.settings.raw_dir, self.settings.shard_id)) if self.live else None
         while not self.done.wait(PROGRESS_SECONDS):
             try:
                 publisher.check()
+                if clock is not None:
+                    clock.look()
             except RuntimeError:
                 self.stop.set()
                 return

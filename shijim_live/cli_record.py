@@ -201,7 +201,8 @@ def run_record(arguments: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     connections = feed.connections if isinstance(feed, LiveFeed) else None
-    watch = Watch(settings, stop, quiet=arguments.quiet, paced=_paced(arguments), connections=connections)
+    watch = Watch(settings, stop, quiet=arguments.quiet, paced=_paced(arguments), connections=connections,
+                  live=arguments.broker == "shioaji")  # fmt: skip
 
     def started(publisher: Publisher) -> None:
         if not arguments.quiet:

@@ -13,7 +13,7 @@ from shijim_live.broker.quota import QUOTA_FILE, Quota, QuotaDamaged
 from shijim_live.broker.shioaji import quote_classes
 from shijim_live.broker.surface import drift, golden, loaded_sdk, surface
 from shijim_live.calendar import wall_clock
-from shijim_live.events import Kind, Status, decode_all
+from shijim_live.events import ABSENT_I64, Kind, Status, decode_all
 from shijim_live.record import wal
 from shijim_live.record.recorder import is_recording, ring_path
 from shijim_live.settings import Settings, SettingsError
@@ -225,17 +225,18 @@ def _segment(header: wal.SegmentHeader, place: str, *, recording: bool) -> Findi
 
 
 def _feed_clock(header: wal.SegmentHeader) -> Finding:
-    """What the feed says of our clock, where its recorder measured it."""
+    """What the feed says of our clock, where its recorder looked (`feed_clock.py`)."""
     counted = (wal.footer(header.path) or {}).get("kinds")
     if isinstance(counted, dict) and str(int(Kind.CLOCK_OFFSET)) not in counted:
         return unseen("feed clock", "the last segment holds no measurement of our clock against the exchange's")
     last: Status | None = None
     for chunk in wal.records(header.path):
         for event in decode_all(chunk) if Kind.CLOCK_OFFSET in chunk[::256] else ():
-            last = event if isinstance(event, Status) and event.kind == Kind.CLOCK_OFFSET else last
+            if isinstance(event, Status) and event.kind == Kind.CLOCK_OFFSET and event.begin_ns == ABSENT_I64:
+                last = event
     if last is None:
         return unseen("feed clock", "the last segment holds no measurement of our clock against the exchange's")
-    text = f"our clock is {last.value / 1_000_000:,.1f} ms from the exchange's"
-    if abs(last.value) >= host.CLOCK_OFFSET_WARN_NS:
+    text = last.text
+    if not 0 <= last.value < host.CLOCK_OFFSET_WARN_NS:
         return warning("feed clock", text, "chronyc tracking; stamps are never changed, but latencies are off by it")
     return well("feed clock", text)
