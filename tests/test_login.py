@@ -27,6 +27,7 @@ from shijim_live.broker.login import (
     allow_login,
     key_problems,
     login_error,
+    one_line,
     refuse_in_tests,
     topic_error,
 )
@@ -76,6 +77,35 @@ def test_nothing_below_a_demo_logs_in(tmp_path: Path) -> None:
     program = "import os; from shijim_live.broker import login; print(login._test_runner_above() == os.getppid())"
     done = subprocess.run([sys.executable, script, "demo", program], env={}, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "True\n"
+
+
+def test_a_test_runner_is_seen_behind_any_number_of_options() -> None:
+    program = "import os; from shijim_live.broker import login; print(login._test_runner_above() == os.getppid())"
+    runner = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-c', sys.argv[-1]]))"
+    command = [sys.executable, "-X", "dev", "-W", "ignore", "-c", runner, "pytest", program]
+    done = subprocess.run(command, env={}, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "True\n"
+
+
+def test_a_folder_of_the_name_of_the_demo_is_none(tmp_path: Path) -> None:
+    script = tmp_path / "shijim"
+    script.write_text("import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-c', sys.argv[-1]]))")
+    program = "import os; from shijim_live.broker import login; print(login._test_runner_above() == os.getppid())"
+    command = [sys.executable, script, "backfill", "--data-dir", "demo", program]
+    done = subprocess.run(command, env={}, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "False\n", "the test above it is what is found"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("CA not activated for person_id: A123456789", "CA not activated for person_id: ***"),
+        ("person_id='AB12345678', username='x'", "person_id='***', username='x'"),
+        ("order 0A1234567890 of TXFD6 at 12345678", "order 0A1234567890 of TXFD6 at 12345678"),
+    ],
+)
+def test_the_number_of_a_person_is_in_no_error(said: str, shown: str) -> None:
+    assert one_line(RuntimeError(said), ()) == f"RuntimeError: {shown}"
 
 
 def test_the_sdks_own_login_is_out_of_reach_of_every_test() -> None:

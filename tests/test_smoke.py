@@ -15,7 +15,7 @@ import pytest
 from test_login import WELL_FORMED
 
 from shijim_live.broker.leases import Leases
-from shijim_live.broker.orders import OrderStatus, Side, StockRequest
+from shijim_live.broker.orders import WORKING, OrderStatus, Side, StockRequest
 from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig
 from shijim_live.broker.simulated_gateway import SimulatedGateway, SimulatedPerson
 from shijim_live.broker.simulated_market import SimulatedMarket
@@ -46,10 +46,12 @@ class Smoked:
         leases: Leases | None = None,
         stopped: bool = False,
         before: StockRequest | None = None,
+        client: type[SimulatedOrders] = SimulatedOrders,
+        from_ns: int = FROM_NS,
     ) -> None:
         exchange = SimulatedExchange(DAY, 1, SimulationConfig().without_faults())
-        market, self.client = SimulatedMarket(exchange), SimulatedOrders(exchange, faults=faults)
-        self.client.advance(FROM_NS)
+        market, self.client = SimulatedMarket(exchange), client(exchange, faults=faults)
+        self.client.advance(from_ns)
         self.person = person or SimulatedPerson()
         self.trading = simulated_trading(self.client, folder / "orders.json")
         if before is not None:
@@ -68,7 +70,7 @@ class Smoked:
             stop=stop,
             leases=leases,
         )
-        self.steps: list[Step] = smoke.run(FROM_NS)
+        self.steps: list[Step] = smoke.run(from_ns)
 
     def failed(self) -> dict[str, str]:
         return {step.name: step.said for step in self.steps if not step.passed}
@@ -108,6 +110,35 @@ def test_an_order_of_which_nothing_is_told_fails_its_step(tmp_path: Path) -> Non
     tested = Smoked(tmp_path, OrderFaults(lost=1_000), before=before)
     assert tested.failed().keys() == {"order, stock account"}
     assert "no event" in tested.failed()["order, stock account"]
+
+
+def test_no_order_is_left_working_whatever_became_of_its_report_or_its_fate(tmp_path: Path) -> None:
+    before = StockRequest(code="2330", side=Side.SELL, quantity=1, price_e6=1_500_000_000)
+    for at, faults in enumerate((OrderFaults(lost=1_000), OrderFaults(unknown=1_000), OrderFaults(malformed=1_000))):
+        (tmp_path / str(at)).mkdir()
+        tested = Smoked(tmp_path / str(at), faults, before=before if faults.unknown == 0 else None)
+        assert tested.failed()
+        ours = [order for order in tested.trading.orders() if order.side is Side.BUY]
+        assert [order for order in ours if order.status in WORKING] == []
+
+
+def test_an_order_that_stays_fails_its_step(tmp_path: Path) -> None:
+    class Deaf(SimulatedOrders):
+        """A broker that never answers a cancel."""
+
+        def cancel_order(self, trade: object, timeout: int = 30_000, cb: object = None) -> object:
+            raise TimeoutError("no answer to the cancel")
+
+    tested = Smoked(tmp_path, client=Deaf)
+    assert tested.failed().keys() == {"order, stock account", "order, futures account"}
+    assert all("NOT taken back" in said for said in tested.failed().values())
+
+
+def test_an_order_that_the_exchange_refuses_fails_its_step(tmp_path: Path) -> None:
+    night_ns = session_bounds(DAY, Market.FUTURES)[0].open_ns + 30 * MINUTE_NS
+    tested = Smoked(tmp_path, from_ns=night_ns)
+    assert tested.failed().keys() == {"order, stock account"}
+    assert "refused it: " in tested.failed()["order, stock account"]
 
 
 def test_a_refused_login_ends_it_and_gives_the_connection_back(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ _REFUSING: Final = (NO_LOGIN, "CI", "PYTEST_CURRENT_TEST", "PYTEST_XDIST_WORKER"
 ANCESTORS_MAX: Final = 64
 _TEST_RUNNERS: Final = frozenset({"pytest", "py.test"})
 _DEMO: Final = frozenset({"shijim", "demo"})
+DEMO_WORDS: Final = 4  # of a command line, in which both stand
 
 API_KEY_CHARACTERS_MIN: Final = 10  # the SDK refuses fewer
 KEYS_PAGE: Final = "https://www.sinotrade.com.tw/newweb/PythonAPIKey/"
@@ -99,18 +100,23 @@ def refuse_in_tests(environ: Mapping[str, str] | None = None) -> None:
 
 
 def _test_runner_above() -> int | None:
-    """The test or demo that, at whatever distance, started this process; a cleared environment hides nothing."""
+    """The test or demo that, at whatever distance, started this process; a cleared environment hides nothing.
+
+    Where processes of other users cannot be seen, those of this one are what is looked at; where not even this process
+    can be seen, it is taken for a test.
+    """
     pid = os.getpid()
     for _ in range(ANCESTORS_MAX):
         try:
             words = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
             parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         except (OSError, ValueError, IndexError):
-            return None
-        names = {word.rpartition("/")[2] for word in words[:4]}
-        if names & _TEST_RUNNERS or names >= _DEMO:
+            return pid if pid == os.getpid() else None
+        names = [word.rpartition("/")[2] for word in words]
+        # Whatever stands before the runner, options of Python included; a demo is a verb, and may be a folder's name.
+        if _TEST_RUNNERS & set(names) or set(names[:DEMO_WORDS]) >= _DEMO:
             return pid
-        if parent <= 1:
+        if parent < 1:
             return None
         pid = parent
     return None

@@ -196,18 +196,28 @@ def order_measures(
         found[PLACED].append(now_ns() - began_ns)
         if not isinstance(placed, Accepted):
             raise ProbeFailed(f"an order of 1 {request.code} was not taken: {placed.text}")
-        while not any(isinstance(one, OrderReport) and one.ids.id == placed.ids.id for one in trading.events.drain()):
-            if now_ns() - began_ns > REPORT_NS_MAX:
-                raise ProbeFailed(f"nothing was told of order {placed.ids.id} within {REPORT_NS_MAX // SECOND_NS} s")
-            let_pass(POLL_NS)
+        reported = _is_reported(trading, placed.ids.id, began_ns, now_ns, let_pass)
         found[REPORTED].append(now_ns() - began_ns)
         began_ns = now_ns()
-        cancelled = trading.cancel(placed.ids.id)
+        cancelled = trading.cancel(placed.ids.id)  # whether it was told of or not
+        found[CANCELLED].append(now_ns() - began_ns)
         if not isinstance(cancelled, Accepted):
             raise ProbeFailed(f"order {placed.ids.id} is NOT taken back: {cancelled.text}")
-        found[CANCELLED].append(now_ns() - began_ns)
+        if not reported:
+            raise ProbeFailed(f"nothing was told of order {placed.ids.id} within {REPORT_NS_MAX // SECOND_NS} s")
         let_pass(BETWEEN_ORDERS_NS)
     return tuple(Measure(name, tuple(sorted(values))) for name, values in found.items())
+
+
+def _is_reported(
+    trading: TradingGateway, order_id: str, began_ns: int, now_ns: Callable[[], int], let_pass: Callable[[int], None]
+) -> bool:
+    """Waits for an event of the order."""
+    while now_ns() - began_ns <= REPORT_NS_MAX:
+        if any(isinstance(one, OrderReport) and one.ids.id == order_id for one in trading.events.drain()):
+            return True
+        let_pass(POLL_NS)
+    return False
 
 
 @dataclass(slots=True)

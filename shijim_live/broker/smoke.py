@@ -15,7 +15,15 @@ from shijim_live.broker.gateway import Feed, Gateway, GatewayError, LoginLater, 
 from shijim_live.broker.leases import Leases
 from shijim_live.broker.live import Clock, Inbox
 from shijim_live.broker.order_events import OrderReport
-from shijim_live.broker.orders import Accepted, FuturesRequest, Side, StockRequest
+from shijim_live.broker.orders import (
+    WORKING,
+    Accepted,
+    FuturesRequest,
+    OutcomeUnknown,
+    Side,
+    StockRequest,
+    might_be,
+)
 from shijim_live.broker.plain import exact_e6
 from shijim_live.broker.session_steps import TimePassed
 from shijim_live.broker.trading import AccountKind, TradingAccount, TradingGateway
@@ -27,6 +35,8 @@ QUOTE_NS_MAX: Final = 20 * SECOND_NS
 EVENT_NS_MAX: Final = 5 * SECOND_NS
 # The broker's reviewer takes orders less than a second apart for one.
 BETWEEN_ORDERS_NS: Final = 2 * SECOND_NS
+POLL_NS: Final = SECOND_NS // 5
+MEMO: Final = "smoke"  # in every event of a stock order
 BELOW_PERCENT: Final = 2  # a purchase so far below the last price is in nobody's way, and within every limit
 
 
@@ -180,32 +190,44 @@ class Smoke:
             self._let_pass(BETWEEN_ORDERS_NS)
 
     def _order(self, account: TradingAccount) -> str:
+        """Places one, waits for its report, and takes it back whatever became of that."""
         code = self._codes[account.kind]
         price_e6 = price_below_e6(self._gateway, code)
         kind = StockRequest if account.kind is AccountKind.STOCK else FuturesRequest
-        placed = self._trading.place(
-            kind(code=code, side=Side.BUY, quantity=1, price_e6=price_e6, account_id=account.account_id)
-        )
+        request = kind(code=code, side=Side.BUY, quantity=1, price_e6=price_e6, account_id=account.account_id,
+                       custom_field=MEMO)  # fmt: skip
+        what = f"1 {code} at {price_e6 / 1_000_000:g}"
+        placed = self._trading.place(request)
+        if isinstance(placed, OutcomeUnknown):
+            raise StepFailed(f"{what}: {placed.text}; {self._take_back_what_might_be(request)}")
         if not isinstance(placed, Accepted):
-            raise StepFailed(f"1 {code} at {price_e6 / 1_000_000:g}: {placed.text}")
-        reports = self._reports(placed.ids.id)
+            raise StepFailed(f"{what}: {placed.text}")
+        report = self._report(placed.ids.id)
         cancelled = self._trading.cancel(placed.ids.id)
-        after = "taken back" if isinstance(cancelled, Accepted) else f"NOT taken back: {cancelled.text}"
-        return f"1 {code} at {price_e6 / 1_000_000:g}: {placed.status}, {reports[0].operation} reported, {after}"
+        if report is not None and not report.done:
+            raise StepFailed(f"{what}: the exchange refused it: {report.op_code} {report.op_msg}")
+        if not isinstance(cancelled, Accepted):
+            raise StepFailed(f"{what}: placed, and NOT taken back ({cancelled.text}): look at it in the broker's app")
+        if report is None:
+            raise StepFailed(f"{what}: accepted and taken back, but no event within {EVENT_NS_MAX // SECOND_NS} s")
+        return f"{what}: {placed.status}, {report.operation} reported, taken back"
 
-    def _reports(self, order_id: str) -> list[OrderReport]:
-        """What was told of an order until its first report."""
-        until_ns, found = EVENT_NS_MAX, list[OrderReport]()
-        while until_ns > 0 and not found:
-            self._let_pass(SECOND_NS // 5)
-            until_ns -= SECOND_NS // 5
-            found += [one for one in self._trading.events.drain()
-                      if isinstance(one, OrderReport) and one.ids.id == order_id]  # fmt: skip
-        if not found:
-            raise StepFailed(
-                f"accepted, but no event within {EVENT_NS_MAX // SECOND_NS} s: are order events subscribed?"
-            )
-        return found
+    def _take_back_what_might_be(self, request: StockRequest | FuturesRequest) -> str:
+        """After an order of unknown fate, which is never sent again."""
+        standing = [one for one in self._trading.orders() if might_be(request, one) and one.status in WORKING]
+        if not standing:
+            return "no such order stands"
+        taken = [isinstance(self._trading.cancel(one.ids.id), Accepted) for one in standing]
+        return "it stood, and is taken back" if all(taken) else "it stands: look at it in the broker's app"
+
+    def _report(self, order_id: str) -> OrderReport | None:
+        """The first report of an order; None where none comes."""
+        for _ in range(EVENT_NS_MAX // POLL_NS):
+            self._let_pass(POLL_NS)
+            for one in self._trading.events.drain():
+                if isinstance(one, OrderReport) and one.ids.id == order_id:
+                    return one
+        return None
 
     def _until(self, happened: Callable[[], bool], within_ns: int) -> None:
         until_ns = self._clock.now_ns() + within_ns
