@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from shijim_live.broker.capacity import Wish, plan_capacity
-from shijim_live.broker.followed_plan import FollowedPlan, Shares, described, of_day, plan_with_few
+from shijim_live.broker.followed_plan import FollowedPlan, Shares, described, fewest, of_day, plan_with_few
 from shijim_live.broker.gateway import Gateway, Topic
 from shijim_live.broker.leases import HeldLease, Leases, NoConnectionLeft, Role
 from shijim_live.broker.live import Line, LiveFeed
@@ -178,7 +178,8 @@ def session_feed(
     market, person = SimulatedMarket(exchange), SimulatedPerson()
     asked = shares(arguments, settings)
     if universe is None:
-        planned = plan_capacity([Wish(code) for code in exchange.codes], exchange.day, 1, odd_lots=asked.odd_lots)
+        wishes = [Wish(code) for code in exchange.codes]
+        planned = fewest(lambda n: plan_capacity(wishes, exchange.day, n, odd_lots=asked.odd_lots), asked.connections)
     else:
         planned = plan_with_few(of_day(universe, exchange.day), asked)
     lines = [

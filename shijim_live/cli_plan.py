@@ -63,18 +63,18 @@ def run_plan(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(orjson.dumps([plan.as_json() for plan in plans], option=orjson.OPT_INDENT_2).decode())
     else:
-        print(describe(universe, plans))
+        print(describe(universe, plans, arguments.connections))
     return 0
 
 
-def describe(universe: Universe, plans: list[Plan]) -> str:
+def describe(universe: Universe, plans: list[Plan], most: int) -> str:
     """For a person at a terminal."""
     places = [place for plan in plans for place in plan.places]
     depths = Counter(place.depth for place in places)
     odd = sum(place.odd_lot for place in places)
     lines = [
-        f"Plan of {universe.day}: {len(universe.chosen)} codes, {sum(plan.connections for plan in plans)} connections "
-        f"of {TOPICS_MAX} topics; odd lots of {odd}",
+        f"Plan of {universe.day}: {len(universe.chosen)} codes on {sum(plan.connections for plan in plans)} of "
+        f"{most} connections, {TOPICS_MAX} topics each; odd lots of {odd}",
         "",
     ]
     for depth in Depth:

@@ -219,7 +219,7 @@ def test_a_universe_that_changes_is_planned_anew_and_who_stays_keeps_the_connect
     write(tmp_path, universe_of(("TXFD6", "2330", "2454")))
     now = followed.look(NOON_NS)
     assert now is not None
-    assert {topic.code for topic in now[1]} == {"TXFD6", "2330", "2454", "IX0001"}
+    assert [{topic.code for topic in now[number]} for number in (1, 2)] == [{"TXFD6"}, {"2330", "2454", "IX0001"}]
     assert said[-1].startswith("another plan, by 2026-04-09.json")
     write(tmp_path, universe_of(("TXFD6",)))
     (tmp_path / "universe" / "2026-04-09.json").write_bytes(b"{")
@@ -238,6 +238,9 @@ def test_as_many_connections_as_give_every_code_its_books_are_used_and_no_more(t
     # 99 codes and the index are 199 topics.
     assert [connections(codes) for codes in (1, 99, 100, 250, 900)] == [[1], [1], [2], [3], [3]]
     assert connections(300, shards=2) == [2, 1]
+    put(tmp_path, universe_of(("TXFD6", "2330")))
+    assert FollowedPlan(tmp_path / "universe", Shares(), NOON_NS).plan.connections == 2, "futures and stocks apart"
+    assert FollowedPlan(tmp_path / "universe", Shares(connections=1), NOON_NS).plan.connections == 1
     with pytest.raises(PlanRefused, match="4 recorders share 3 connections"):
         connections(8, shards=4)
 
@@ -280,11 +283,12 @@ def test_status_shows_each_connection_and_each_topic_that_was_refused(tmp_path: 
     finally:
         recorder.send_signal(signal.SIGTERM)
         recorder.communicate(timeout=60)
-    assert "  connection 1: up: " in shown
-    assert " of 9 topics confirmed, 1 logins" in shown
+    assert "  connection 1: up: " in shown and "  connection 2: up: " in shown
+    assert "; 2 of 2 topics confirmed, 1 logins" in shown and " of 7 topics confirmed, 1 logins" in shown
     assert "9999: not listed on 2026-04-09; again at " in shown
-    [connection] = as_json["connections"]["connections"]
-    assert {topic["topic"] for topic in connection["topics"]["topics"]} == {"9999/tick", "9999/bid_ask"}
+    futures, stocks = as_json["connections"]["connections"]
+    assert futures["topics"]["topics"] == []
+    assert {topic["topic"] for topic in stocks["topics"]["topics"]} == {"9999/tick", "9999/bid_ask"}
     assert read_connections(tmp_path, 0, recorder.pid) is None, "taken away at a clean end"
     assert recorder.returncode == 0
 

@@ -138,7 +138,7 @@ def test_an_order_that_the_exchange_refuses_fails_its_step(tmp_path: Path) -> No
     night_ns = session_bounds(DAY, Market.FUTURES)[0].open_ns + 30 * MINUTE_NS
     tested = Smoked(tmp_path, from_ns=night_ns)
     assert tested.failed().keys() == {"order, stock account"}
-    assert "refused it: " in tested.failed()["order, stock account"]
+    assert "closed" in tested.failed()["order, stock account"]
 
 
 def test_a_refused_login_ends_it_and_gives_the_connection_back(tmp_path: Path) -> None:

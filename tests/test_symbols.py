@@ -111,7 +111,7 @@ def test_a_list_becomes_the_universe_a_plan_and_what_is_recorded(tmp_path: Path)
     assert universe.chosen[0].reasons[0] == f"{listing}:1 TXFR1"
     shown = run("shijim_live", "plan", *place, "--odd-lots", "1")
     assert shown.returncode == 0, shown.stderr
-    assert "Plan of 2026-04-09: 4 codes, 3 connections of 200 topics; odd lots of 1" in shown.stdout
+    assert "Plan of 2026-04-09: 4 codes on 2 of 3 connections, 200 topics each; odd lots of 1" in shown.stdout
     whole = orjson.loads(run("shijim_live", "plan", *place, "--json").stdout)
     assert [one["code"] for one in whole[0]["places"]] == ["IX0001", *codes]
     assert sum(whole[0]["used"]) == 9

@@ -87,6 +87,11 @@ class Plan:
         """What is recorded, as the broker delivers it; without indices, which are no instruments."""
         return frozenset(place.code for place in self.places if place.depth in (Depth.BOOKS, Depth.TRADES))
 
+    def apart(self) -> bool:
+        """Whether no connection has both futures and stocks."""
+        markets = {(place.connection, _market(place)) for place in self.places if place.connection is not None}
+        return len(markets) == len({connection for connection, _ in markets})
+
     def without(self) -> tuple[str, ...]:
         """The codes that no topic is left for."""
         return tuple(place.code for place in self.places if place.depth is Depth.NOTHING)

@@ -75,16 +75,24 @@ def of_day(universe: Universe, day: date) -> Universe:
 
 
 def plan_with_few(universe: Universe, shares: Shares, before: Plan | None = None, most: int | None = None) -> Plan:
-    """The plan on as few connections as give every code its books, at most the recorder's share, or `most`.
+    """The plan of one recorder on as few connections as `fewest` finds, `most` at most; on as many as `before`.
 
     PlanRefused.
     """
-    own = connections_of(shares.shards, shares.shard, shares.connections)
-    own = own if most is None else min(own, most)
-    for connections in (before.connections,) if before else range(1, own + 1):
-        plan = plan_recorder(universe, shares.shard, connections, books_min=shares.books_min,
+
+    def on(connections: int) -> Plan:
+        return plan_recorder(universe, shares.shard, connections, books_min=shares.books_min,
                              odd_lots=shares.odd_lots, before=before)  # fmt: skip
-        if before is not None or all(place.depth in (Depth.BOOKS, Depth.INDEX) for place in plan.places):
+
+    own = connections_of(shares.shards, shares.shard, shares.connections)
+    return on(before.connections) if before else fewest(on, own if most is None else min(own, most))
+
+
+def fewest(on: Callable[[int], Plan], most: int) -> Plan:
+    """The plan with the fewest connections that give every code its books, with futures and stocks apart."""
+    for connections in range(1, most + 1):
+        plan = on(connections)
+        if plan.apart() and all(place.depth in (Depth.BOOKS, Depth.INDEX) for place in plan.places):
             break
     return plan
 
