@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import time as clock_time
 from functools import partial
@@ -121,19 +122,17 @@ def shioaji_feed(arguments: argparse.Namespace, settings: Settings, _: Universe 
         outage_ns=0,
         now_ns=time.time_ns,
         run_id=lambda _: os.urandom(8).hex(),
-        universe=delivered_codes(followed),
+        universe=delivered_codes(followed.universe),
         subscribes=True,
         note=f", {described(followed.plan)}",
     )
     return plan, feed
 
 
-def delivered_codes(followed: FollowedPlan) -> tuple[tuple[str, ...], ...]:
+def delivered_codes(universe: Universe) -> tuple[tuple[str, ...], ...]:
     """The codes of every shard as the broker delivers them."""
-    day = followed.universe.day
-    return tuple(
-        tuple(sorted({concrete_code(code, day) for code in codes})) for codes in followed.universe.codes_by_shard()
-    )
+    by_shard = universe.codes_by_shard()
+    return tuple(tuple(sorted({concrete_code(code, universe.day) for code in codes})) for codes in by_shard)
 
 
 def _take(leases: Leases, followed: FollowedPlan) -> list[HeldLease]:
@@ -181,7 +180,9 @@ def session_feed(
         wishes = [Wish(code) for code in exchange.codes]
         planned = fewest(lambda n: plan_capacity(wishes, exchange.day, n, odd_lots=asked.odd_lots), asked.connections)
     else:
-        planned = plan_with_few(of_day(universe, exchange.day), asked)
+        universe = of_day(universe, exchange.day)
+        planned = plan_with_few(universe, asked)
+        plan = replace(plan, universe=delivered_codes(universe), subscribes=True)
     lines = [
         _line(
             number + 1,
@@ -241,4 +242,5 @@ def require_test_service(now_ns: int) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"shijim-live: {text}", file=sys.stderr, flush=True)
+    with suppress(OSError):  # nobody reads it any more: the day goes on
+        print(f"shijim-live: {text}", file=sys.stderr, flush=True)

@@ -154,3 +154,15 @@ def test_any_plan_keeps_the_caps_and_says_why_not(
 
 def test_there_are_as_many_connections_as_the_broker_allows_less_two() -> None:
     assert CONNECTIONS_RECORDING == 3
+
+
+def test_a_code_that_no_longer_fits_where_it_stands_stays_there_with_less() -> None:
+    codes = [str(2_000 + at) for at in range(9)]
+    before = plan_capacity([Wish(code) for code in codes], DAY, 2, cap=8, indices=())
+    # The last becomes the first; its trades stand on a full connection.
+    after = plan_capacity([Wish(code) for code in [codes[-1], *codes[:-1]]], DAY, 2, cap=8, indices=(), before=before)
+    stood = {place.code: place.connection for place in before.places if place.topics()}
+    stands = {place.code: place.connection for place in after.places if place.topics()}
+    assert {code: stands[code] for code in stood if code in stands} == {
+        code: connection for code, connection in stood.items() if code in stands
+    }

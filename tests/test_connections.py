@@ -16,6 +16,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from made_records import ns, outage, trades, write_log
 from prometheus_client.core import GaugeMetricFamily
 from test_live_feed import Threaded
 from test_publisher import Log
@@ -26,9 +27,10 @@ from test_session_day import plan as record_plan
 from shijim_live.broker.capacity import Depth, Plan, PlanRefused, Wish, plan_capacity
 from shijim_live.broker.followed_plan import FollowedPlan, Shares, newest_universe, of_day
 from shijim_live.broker.gateway import Feed, LoginRefused, Topic
-from shijim_live.broker.history import Row
+from shijim_live.broker.history import VALUE_BYTES, Row
+from shijim_live.broker.leases import Leases
 from shijim_live.broker.live import Line, LiveFeed
-from shijim_live.broker.quota import Query, QuotaExhausted
+from shijim_live.broker.quota import QUERIES_MAX, QUERY_WINDOW_NS, Query, Quota, QuotaExhausted
 from shijim_live.broker.session import Session
 from shijim_live.broker.simulated import SimulatedExchange
 from shijim_live.broker.simulated_gateway import Fault, SimulatedGateway, SimulatedPerson, Trouble
@@ -47,6 +49,7 @@ from shijim_live.watch.connections import read_connections, remove_connections, 
 from shijim_live.watch.metrics import RecorderMetrics
 from shijim_pipelines.archive import archive_all
 from shijim_pipelines.proof.audit import audit_day
+from shijim_pipelines.proof.day_segments import Manifests, outages_of
 
 CAP = 12  # topics of a connection: fifteen codes then need three
 
@@ -373,7 +376,7 @@ def test_a_budget_that_is_used_up_is_left_alone_for_a_while() -> None:
     class Empty:
         asked = 0
 
-        def charge(self, _: Query) -> int:
+        def charge_now(self, _: Query) -> int:
             self.asked += 1
             raise QuotaExhausted("nothing left")
 
@@ -396,3 +399,97 @@ def test_more_codes_than_one_answer_holds_are_asked_about_in_turn() -> None:
     assert [len(one) for one in asked] == [500, 500, 100, 0]
     assert [code for one in asked for code in one] == codes
     assert rounds.due(DAY_NS + 7 * 60 * MINUTE_NS) == [], "in the night no stock is open"
+
+
+def test_a_question_costs_what_its_answer_brought_and_waits_for_nobody(tmp_path: Path) -> None:
+    now = [DAY_NS + 180 * MINUTE_NS]
+    quota = Quota(tmp_path / "quota.json", now_ns=lambda: now[0], sleep=lambda _: pytest.fail("it waited"))
+    history = SimulatedHistory(3, CONFIG, now_ns=lambda: now[0])
+    codes = SimulatedExchange(DAY, 3, CONFIG).codes
+    rounds = SnapshotRounds(lambda: codes, MINUTE_NS, quota)
+    for _ in range(3):
+        rows = history.snapshots(rounds.due(now[0]))
+        rounds.answered(rows)
+        now[0] = rounds.next_ns(now[0])
+    assert quota.spent().bytes == 3 * sum(len(row) for row in rows) * VALUE_BYTES < 10_000
+    for _ in range(QUERIES_MAX):
+        quota.charge_now(Query.SCANNERS)
+    assert rounds.due(now[0]) == [], "others have asked so much"
+    assert 0 < rounds.next_ns(now[0]) - now[0] <= QUERY_WINDOW_NS
+    now[0] = rounds.next_ns(now[0])
+    assert rounds.due(now[0]) == list(codes)
+    assert rounds.due(now[0] - 3_600 * SECOND_NS) == list(codes), "a clock that was set back does not stop it"
+
+
+# What must not end a recording
+
+
+def test_a_login_that_cannot_be_counted_is_tried_later_and_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "no folder").write_text("")  # every write fails, as on a full disk
+    log, gateway, stop = Log(tmp_path), Threaded(), threading.Event()
+    ledger = Ledger()
+    ledger.want([Topic("2330", Feed.TICK)], time.time_ns())
+    line = Line(1, lambda now_ns: Session(ledger, now_ns=now_ns, seed=1), gateway)
+    feed = LiveFeed([line], frozenset({"2330"}), leases=Leases(tmp_path / "no folder" / "market"))
+    threading.Timer(0.5, stop.set).start()
+    feed.run(Sink(log.publisher), stop, None)
+    assert gateway.logins == 0
+    said = [event.text for event in log.finish() if isinstance(event, Status) and event.kind == Kind.CONNECTION]
+    assert any("Not a directory" in text and "again in " in text for text in said)
+
+
+def test_snapshots_that_cannot_be_counted_cost_themselves_alone(tmp_path: Path) -> None:
+    (tmp_path / "no folder").write_text("")
+    log, gateway, stop = Log(tmp_path), Threaded(), threading.Event()
+    ledger = Ledger()
+    ledger.want([Topic("2330", Feed.TICK)], time.time_ns())
+    quota = Quota(tmp_path / "no folder" / "market" / "quota.json")
+    always = SnapshotRounds(lambda: ["2330"], SECOND_NS, quota)
+    always._left = ["2330"]  # whatever the hour is while this runs
+    line = Line(1, lambda now_ns: Session(ledger, now_ns=now_ns, seed=1), gateway, rounds=always)
+    threading.Timer(0.7, stop.set).start()
+    LiveFeed([line], frozenset({"2330"})).run(Sink(log.publisher), stop, None)
+    events = log.finish()
+    assert sum(isinstance(event, Trade) for event in events) == gateway.sent > 20
+    assert any("Not a directory" in event.text for event in events if isinstance(event, Status))
+
+
+def test_a_universe_of_a_closed_day_neither_ends_a_recorder_nor_keeps_one_from_starting(tmp_path: Path) -> None:
+    put(tmp_path, universe_of(("TXFD6", "2330")))
+    said: list[str] = []
+    followed = FollowedPlan(tmp_path / "universe", Shares(), NOON_NS, say=said.append)
+    path = tmp_path / "universe" / "2026-04-09.json"
+    path.write_text(path.read_text().replace("2026-04-09", "2026-04-11"))  # a slip: a Saturday
+    assert followed.look(NOON_NS) is None
+    assert "2026-04-11" in said[-1] and said[-1].startswith("the plan stands as it was: ")
+    path.unlink()
+    path.mkdir()
+    assert followed.look(NOON_NS) is None
+    path.rmdir()
+    put(tmp_path, universe_of(("TXFD6", "2330")))
+    (tmp_path / "universe" / "2026-04-11.json").write_text("ranked before the exchanges were closed")
+    assert newest_universe(tmp_path / "universe", DAY + timedelta(days=2)).name == "2026-04-09.json"
+
+
+def test_a_continuous_code_of_the_universe_is_recorded_by_its_dated_one(tmp_path: Path) -> None:
+    put(tmp_path, universe_of(("TXFR1", "2330")))
+    command = [sys.executable, "-m", "shijim_live", "record", "--broker", "simulated", "--session", "--day", str(DAY),
+               "--events", "20000", "--data-dir", str(tmp_path), "--metrics-port", "0", "--quiet"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    chunks = (chunk for path in wal.segment_paths(tmp_path / "wal") for chunk in wal.records(path))
+    quotes = [event for event in decode_chunks(chunks) if isinstance(event, Trade | Book)]
+    assert {event.code for event in quotes if event.kind != Kind.INDEX} == {"TXFD6", "2330"}
+
+
+def test_an_outage_of_a_connection_that_confirmed_nothing_is_of_every_code(tmp_path: Path) -> None:
+    at_ns = ns("2026-04-09 08:50:00")
+    confirmed = Status(kind=Kind.SUBSCRIPTION, received_ns=at_ns, value=1, text="2330/tick confirmed", connection=1)
+    hole = outage("2026-04-09 10:00:00", "2026-04-09 10:10:00", "session down")
+    holes = [replace(hole, connection=number) for number in (0, 1, 2)]
+    write_log(tmp_path / "wal", [confirmed, *trades("2330", "2026-04-09 09:00:00", [1] * 5), *holes])
+    archive_all(tmp_path / "wal", tmp_path / "archive")
+    found = outages_of(Manifests(tmp_path / "archive"), DAY)
+    # Of the whole recorder, of one whose codes are known, and of one that never came so far.
+    assert [one.codes for one in found] == [None, {"2330"}, None]
+    assert [one.concerns("2317") for one in found] == [True, False, True]

@@ -136,3 +136,17 @@ def test_a_login_behind_the_wait_keeps_every_window_and_one_before_it_would_not(
     assert not broken(now_ns + wait_ns)
     if wait_ns:
         assert broken(now_ns + wait_ns - 1)
+
+
+def test_a_clock_that_was_fast_and_is_corrected_locks_nobody_out(tmp_path: Path) -> None:
+    hour_ns = 60 * MINUTE_NS
+    now = [100 * hour_ns]
+    leases = Leases(tmp_path, lambda: now[0])
+    for _ in range(PERSON_LOGINS_MAX[0][0]):
+        assert leases.charge_login() == 0
+    leases.sent_away(90 * SECOND_NS)
+    now[0] -= 8 * hour_ns
+    assert leases.sent_away_ns() == 0, "it was sent away in a future that is none"
+    assert leases.charge_login() == PERSON_LOGINS_MAX[0][1], "those logins were just now, and no longer than that"
+    now[0] += PERSON_LOGINS_MAX[0][1]
+    assert leases.charge_login() == 0

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -351,3 +355,38 @@ def test_a_refused_topic_says_which_and_whether_the_connection_is_full() -> None
     assert not other.full
     gone = topic_error(raised("AuthError", "Not authenticated"), (), "2330")
     assert type(gone) is GatewayError, "the connection's trouble is not the topic's"
+
+
+class Bare:
+    """A client that keeps its callbacks, as the SDK's does; the collector does not see it."""
+
+    def __init__(self) -> None:
+        self.kept: list[object] = []
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *given: self.kept.extend(given)
+
+
+def test_a_login_leaves_no_client_behind(tmp_path: Path) -> None:
+    gateway = ShioajiGateway(settings(tmp_path), object.__new__(LoginToken))
+    client = Bare()
+    alive = weakref.ref(client)
+    gateway._login = object()
+    client.set_event_callback(gateway._events_of(gateway._login))
+    gateway._client = client  # type: ignore[assignment]
+    heard: list[tuple[object, ...]] = []
+    listener = SimpleNamespace(quote=None, index=None, session_down=None, event=lambda *said: heard.append(said))
+    said = client.kept[0]
+    said(0, 0, "", "Session up")  # type: ignore[operator]
+    gateway.listen(listener)  # type: ignore[arg-type]
+    said(0, 12, "", "Session reconnecting")  # type: ignore[operator]
+    assert [event[1] for event in heard] == [0, 12], "what was said early comes first"
+    gateway.logout()
+    said(0, 13, "", "Session reconnected")  # type: ignore[operator]
+    assert len(heard) == 2, "what is said after it is of a login that is gone"
+    gc.disable()
+    try:
+        del client, said
+        assert alive() is None, "a circle, and the SDK's threads stay for ever"
+    finally:
+        gc.enable()

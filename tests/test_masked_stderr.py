@@ -106,3 +106,18 @@ def test_no_run_of_a_secret_survives_wherever_it_stands(
 def test_a_line_without_a_secret_is_left_alone(line: bytes) -> None:
     if not shows_key(line):
         assert masked_line(line, fragments([KEY, "", "abc"])) == line
+
+
+def test_a_stop_of_the_whole_service_does_not_end_it_before_the_last_line() -> None:
+    program = f"""
+import os, signal, sys, time
+from shijim_live.broker.masked_stderr import MaskedStderr
+masking = MaskedStderr(({KEY!r},))
+time.sleep(0.5)
+os.kill(masking._process.pid, signal.SIGTERM)
+time.sleep(0.2)
+print("the last word, {KEY}", file=sys.stderr, flush=True)
+masking.close()
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr == "the last word, ***\n"

@@ -418,6 +418,28 @@ def test_whatever_happens_logins_keep_the_limits_and_what_is_wanted_ends_subscri
     assert up
 
 
+def test_a_clock_that_is_set_back_makes_no_wait_longer_and_no_silence_invisible() -> None:
+    world = World(NOON)
+    world.answer = lambda _: NotNow("sign data is timeout", 60 * SECOND_NS)
+    world.tell(TimePassed())
+    waits_ns = world.session.next_ns(world.now_ns) - world.now_ns
+    world.now_ns -= 8 * 3_600 * SECOND_NS  # a person corrects it, as the message says
+    world.answer = lambda _: LoggedIn()
+    world.run_for(2 * 60 * SECOND_NS)
+    assert waits_ns < 100 * SECOND_NS
+    assert world.session.phase is Phase.UP
+
+    world = World(NOON)
+    world.tell(TimePassed())
+    world.market = True
+    world.run_for(600 * SECOND_NS)
+    world.market = False
+    world.now_ns -= 3_600 * SECOND_NS
+    world.run_for(300 * SECOND_NS)
+    assert len(world.logins_ns) == 2, "no quote for three minutes of an open session"
+    assert over_the_limit(world.logins_ns[1:]) == []
+
+
 MORE = [*sorted(WANTED), Topic("2317", Feed.TICK), Topic("2317", Feed.BOOK), Topic("IX0001", Feed.QUOTE)]
 plans = st.lists(st.sampled_from(MORE), max_size=6, unique=True).map(lambda topics: Want(tuple(topics)))
 

@@ -262,6 +262,29 @@ def test_a_session_that_was_stopped_goes_on_where_it_was_and_logs_in_anew(tmp_pa
     assert recorded <= happened()
 
 
+def test_a_session_that_is_resumed_suffers_no_trouble_that_was_over(tmp_path: Path) -> None:
+    fault = Fault(Trouble.DROPS, DAY_NS + 5 * MINUTE_NS, DAY_NS + 8 * MINUTE_NS)
+    pushes: list[dict[int, int]] = []
+    for resume_ns in (None, DAY_NS + 60 * MINUTE_NS):
+        market = SimulatedMarket(exchange())
+        gateway, heard = SimulatedGateway(market, faults=[fault]), Heard()
+        market.begin(resume_ns)
+        gateway.login(force_refresh=False)
+        gateway.listen(heard)
+        gateway.subscribe(Topic("IX0001", Feed.QUOTE))
+        market.wait(lambda: False, DAY_NS + 61 * MINUTE_NS, threading.Event())
+        assert ("Session down: drops" in [event[3] for event in heard.events]) == (resume_ns is None)
+        if resume_ns is None:  # it comes back by a login, which nobody makes here
+            gateway.logout()
+            gateway.login(force_refresh=False)
+            gateway.listen(heard)
+            gateway.subscribe(Topic("IX0001", Feed.QUOTE))
+        heard.opens.clear()
+        market.wait(lambda: False, DAY_NS + 70 * MINUTE_NS, threading.Event())
+        pushes.append(heard.opens)
+    assert pushes[0] == pushes[1] != {}, "the index remembers the morning"
+
+
 def test_only_what_is_subscribed_to_is_delivered(tmp_path: Path) -> None:
     wanted = frozenset({Topic("2330", Feed.TICK), Topic("2317", Feed.BOOK)})
     recorded = Recorded(tmp_path, wanted=wanted)
@@ -286,12 +309,13 @@ class Heard:
     def __init__(self) -> None:
         self.events: list[tuple[int, int, str, str]] = []
         self.quotes = 0
+        self.opens: dict[int, int] = {}  # of the index: received → open
 
     def quote(self, delivered: object, received_ns: int) -> None:
         self.quotes += 1
 
     def index(self, delivered: object, received_ns: int) -> None:
-        self.quotes += 1
+        self.opens[received_ns] = delivered.to_dict()["open"]  # type: ignore[attr-defined]
 
     def event(self, response_code: int, event_code: int, info: str, event: str) -> None:
         self.events.append((response_code, event_code, info, event))

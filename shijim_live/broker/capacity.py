@@ -260,8 +260,12 @@ def _placed(
     # Who needs no more topics than before has its place for certain; who needs more may have to move for them.
     for place in sorted(staying, key=lambda place: len(place.topics()) > len(stood[place.code].topics())):
         number = stood[place.code].connection
-        if number is not None and number < connections and room.free[number] >= len(place.topics()):
-            done[place.code] = room.take(place, number)
+        if number is None or number >= connections:
+            continue
+        # Less than it should have, where it stands: to move it would lose what comes meanwhile.
+        fitting = (one for one in _shallower(place) if room.free[number] >= len(one.topics()))
+        if (kept := next(fitting, None)) is not None:
+            done[place.code] = room.take(kept, number)
     rest = [place for place in wanted if place.code not in done]
     of_market = _routes(wanted, list(done.values()), connections, cap, notes)
     # Whoever needs most topics first: then what is left of a connection always fits those who need less.

@@ -21,11 +21,10 @@ from shijim_live.broker.capacity import (
     plan_recorder,
 )
 from shijim_live.broker.gateway import Topic
-from shijim_live.calendar import Market, trading_day
-from shijim_live.instruments import UnknownInstrument, concrete_code, expiry, root_of
+from shijim_live.calendar import Market, is_trading_day, trading_day
+from shijim_live.instruments import concrete_code, expiry, root_of
 from shijim_live.universe import (
     Universe,
-    UniverseDamaged,
     UniverseMissing,
     read_universe_file,
     universe_path,
@@ -52,8 +51,10 @@ def newest_universe(universe_dir: Path, day: date, file: Path | None = None) -> 
     if file is not None:
         return file
     for before in range(UNIVERSE_DAYS_MAX + 1):
-        path = universe_path(universe_dir, day - timedelta(days=before))
-        if path.exists():
+        then = day - timedelta(days=before)
+        path = universe_path(universe_dir, then)
+        # One ranked before the exchanges were closed for the day is none.
+        if path.exists() and is_trading_day(then):
             return path
     raise UniverseMissing(
         f"nothing says what to record: {universe_dir} has no universe of {day} nor of the {UNIVERSE_DAYS_MAX} days "
@@ -131,7 +132,7 @@ class FollowedPlan:
         """
         try:
             found = self._found(now_ns)
-        except UniverseMissing:
+        except (ValueError, OSError):
             return None  # somebody takes the files away: what is planned stands
         if found == self._seen:
             return None
@@ -139,7 +140,7 @@ class FollowedPlan:
         try:
             universe = self._read(found)
             plan = plan_with_few(universe, self.shares, self.plan)
-        except (UniverseMissing, UniverseDamaged, PlanRefused, UnknownInstrument) as error:
+        except (ValueError, OSError) as error:  # whatever is wrong with a file must not end a day
             self._say(f"the plan stands as it was: {error}")
             return None
         self.universe, self.plan = universe, plan

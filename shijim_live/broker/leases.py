@@ -10,8 +10,8 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -106,6 +106,13 @@ class _Logins:
 
     logins_ns: list[int] = field(default_factory=list)  # as far back as a window reaches
     not_before_ns: int = 0  # the broker sent one of us away until then
+    sent_away_ns: int = 0  # when it did
+
+    def bring_back(self, now_ns: int) -> None:
+        """A clock that was set back: what it remembers of the future was just now, and a wait begun then is over."""
+        self.logins_ns = [min(at_ns, now_ns) for at_ns in self.logins_ns]
+        if now_ns < self.sent_away_ns:
+            self.not_before_ns = self.sent_away_ns = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +189,9 @@ class Leases:
     def sent_away(self, wait_ns: int) -> None:
         """The broker takes nobody of this person for a while: the others need not find out by asking."""
         with self._logins() as account:
-            account.not_before_ns = max(account.not_before_ns, self.now_ns() + wait_ns)
+            now_ns = self.now_ns()
+            if now_ns + wait_ns > account.not_before_ns:
+                account.not_before_ns, account.sent_away_ns = now_ns + wait_ns, now_ns
 
     def sent_away_ns(self) -> int:
         """For how long the broker takes nobody of this person; 0 = it does now."""
@@ -198,14 +207,18 @@ class Leases:
         """How the account stands, without touching it: for who only looks. LeasesDamaged."""
         account = self._read(self.path.read_bytes() if self.path.exists() else None)
         now_ns = self.now_ns()
+        account.bring_back(now_ns)
         used = tuple(
             sum(now_ns - at_ns < window_ns for at_ns in account.logins_ns) for _, window_ns in PERSON_LOGINS_MAX
         )
         wait_ns = logins_wait_ns(account.logins_ns, now_ns)
         return Standing(used, now_ns + wait_ns if wait_ns else 0, account.not_before_ns)
 
-    def _logins(self) -> AbstractContextManager[_Logins]:
-        return shared_account(self.path, self._read, _written)
+    @contextmanager
+    def _logins(self) -> Iterator[_Logins]:
+        with shared_account(self.path, self._read, _written) as account:
+            account.bring_back(self.now_ns())
+            yield account
 
     def _read(self, text: bytes | None) -> _Logins:
         if text is None:
@@ -226,7 +239,7 @@ class Leases:
 
 
 def _numbers(account: _Logins) -> list[int]:
-    return [*account.logins_ns, account.not_before_ns]
+    return [*account.logins_ns, account.not_before_ns, account.sent_away_ns]
 
 
 def _written(account: _Logins) -> bytes:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -23,7 +24,7 @@ from shijim_live.broker.gateway import (
     Topic,
     TopicRefused,
 )
-from shijim_live.broker.leases import HeldLease, Leases
+from shijim_live.broker.leases import HeldLease, Leases, LeasesDamaged
 from shijim_live.broker.quota import QuotaDamaged, QuotaExhausted
 from shijim_live.broker.session import Phase, Session
 from shijim_live.broker.session_steps import (
@@ -57,6 +58,7 @@ from shijim_live.record.sink import Sink
 INBOX_MAX: Final = 10_000
 PAUSE_MS_MAX: Final = 200  # so that a stop is quick
 REPLAN_NS: Final = 10_000_000_000  # so often the plan is looked at
+UNCOUNTED_NS: Final = 60_000_000_000  # until a login is tried again that could not be charged
 SHOWN_SECONDS: Final = 0.5  # between two looks at how a connection stands
 
 
@@ -84,7 +86,9 @@ class SystemClock:
         assert resume_after_ns is None, "what the market did meanwhile does not come back"
 
     def wait(self, pending: Callable[[], bool], until_ns: int, stop: threading.Event) -> bool:
-        while not (pending() or stop.is_set()) and (left_ns := until_ns - time.time_ns()) > 0:
+        # How long is known now; the clock may be set meanwhile.
+        end_ns = time.monotonic_ns() + until_ns - time.time_ns()
+        while not (pending() or stop.is_set()) and (left_ns := end_ns - time.monotonic_ns()) > 0:
             self._inbox.wait(min(left_ns // 1_000_000 + 1, PAUSE_MS_MAX))
         return True
 
@@ -193,7 +197,7 @@ class LiveFeed:
         self._replan = replan
         one = len(lines) == 1
         self._loops = [_Loop(line, leases, say if one else _of_connection(line.number, say)) for line in lines]
-        self._replan_ns = 0
+        self._looked_ns = 0
 
     def codes(self) -> frozenset[str]:
         """What it will ask for at first."""
@@ -252,9 +256,9 @@ class LiveFeed:
 
     def _look_at_the_plan(self, loops: Sequence[_Loop], now_ns: int) -> None:
         """By the thread of the first connection."""
-        if loops[0] is not self._loops[0] or now_ns < self._replan_ns:
+        if loops[0] is not self._loops[0] or 0 <= now_ns - self._looked_ns < REPLAN_NS:
             return
-        self._replan_ns = now_ns + REPLAN_NS
+        self._looked_ns = now_ns
         for number, topics in (self._replan(now_ns) or {}).items():
             self._loops[number - 1].inbox.put(Want(tuple(topics)))
 
@@ -305,14 +309,18 @@ class _Loop:
         try:
             if not (codes := rounds.due(self.clock.now_ns())):
                 return
-            for row in self.line.gateway.snapshots(codes):
+            rows = self.line.gateway.snapshots(codes)
+            rounds.answered(rows)
+            for row in rows:
                 self.sink.snapshot(row, self.clock.now_ns())
-        except (GatewayError, QuotaExhausted, QuotaDamaged) as error:
+        except (GatewayError, QuotaExhausted, QuotaDamaged, OSError) as error:
             self.sink.remark(self.clock.now_ns(), str(error))
             self.say(str(error))
 
     def next_ns(self, now_ns: int) -> int:
-        return self.session.next_ns(now_ns)
+        if self.line.rounds is None or self.session.phase is not Phase.UP:
+            return self.session.next_ns(now_ns)
+        return min(self.session.next_ns(now_ns), self.line.rounds.next_ns(now_ns))
 
     def close(self) -> None:
         """Whatever ended it: the broker counts a connection that nobody gave back, and no late quote may come."""
@@ -370,7 +378,11 @@ class _Loop:
 
     def _log_in(self, *, force_refresh: bool) -> Input:
         self._logins += 1
-        if self.leases is not None and (wait_ns := self.leases.charge_login()) > 0:
+        try:
+            wait_ns = self.leases.charge_login() if self.leases is not None else 0
+        except (OSError, LeasesDamaged) as error:  # a full disk: a login that nobody counts is none
+            return NotNow(str(error), UNCOUNTED_NS)
+        if wait_ns > 0:
             return NotNow("this person has logged in too often, over all processes", wait_ns)
         try:
             self.line.gateway.login(force_refresh=force_refresh)
@@ -378,7 +390,8 @@ class _Loop:
             return Refused(str(error))
         except LoginLater as error:
             if self.leases is not None:
-                self.leases.sent_away(error.wait_ns)
+                with suppress(OSError, LeasesDamaged):  # the others find out by themselves
+                    self.leases.sent_away(error.wait_ns)
             return NotNow(str(error), error.wait_ns)
         return LoggedIn()
 

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -87,6 +88,9 @@ def masked_line(line: bytes, parts: set[bytes]) -> bytes:
 
 def _pass_on() -> None:
     """The program: lines from descriptor 0, masked, to descriptor 1, until there are no more."""
+    # It ends with whoever writes to it; a stop of the whole service must not make every further line an error.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     parts: set[bytes] | None = None
     kept = b""
     while chunk := os.read(0, CHUNK_BYTES):

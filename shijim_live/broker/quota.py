@@ -128,6 +128,10 @@ class Quota:
             self.sleep((wait_ns + SECOND_NS // 1_000) / SECOND_NS)
         return RESERVED_BYTES[query]
 
+    def charge_now(self, query: Query) -> int:
+        """Charges and returns 0, or returns for how many ns nothing may be asked. QuotaExhausted as `charge`."""
+        return self._try(query)
+
     def _try(self, query: Query) -> int:
         """Charges, or says how long to wait first."""
         with self._account() as account:

@@ -121,6 +121,7 @@ class Session:
         self.phase = Phase.WAITING
         self.logins_ns: deque[int] = deque(maxlen=max(count for count, _ in LOGINS_MAX))
         self._chance = random.Random(seed)
+        self._seen_ns = now_ns  # the last time that `step` was told
         self._fresh_ns = 0  # when a token was obtained that is ours alone; before it any in reuse may expire today
         self._doubtful = False  # a login with a token in reuse failed
         self._relogin_after_ns = self._chance.randrange(RELOGIN_SPREAD_NS)  # within the window
@@ -130,6 +131,7 @@ class Session:
         self._flowing_ns = 0  # since when they do
         self._up_ns = now_ns
         self._quote_ns = 0
+        self._last_quote_ns = 0  # as it was told
         self._forced = False
         self._silence_told = False
         self._asked: dict[Topic, None] = {}  # and not answered, the oldest first
@@ -141,8 +143,12 @@ class Session:
         """What to do now. `quote_ns`: when the last quote of this connection was received."""
         if self.phase is Phase.STOPPED:
             return []
-        if quote_ns > self._quote_ns:
-            self._heard(quote_ns)
+        if now_ns < self._seen_ns:
+            self._go_back(self._seen_ns - now_ns)
+        self._seen_ns = now_ns
+        if quote_ns != self._last_quote_ns:  # another one than at the last step, whatever our clock was then
+            self._last_quote_ns = quote_ns
+            self._heard(min(quote_ns, now_ns))
         if self.phase is Phase.UP and now_ns - self._up_ns >= STABLE_NS:
             self._failures = 0
         return [*self._answer(happened, now_ns), *self._due(now_ns)]
@@ -155,6 +161,19 @@ class Session:
         if self.phase is Phase.UP and (topics_ns := self.topics.next_ns()) is not None:
             moments.append(topics_ns)
         return min(moments)
+
+    def _go_back(self, by_ns: int) -> None:
+        """The clock was set back: everything is as long ago as it was, and waits are no longer."""
+        self._until_ns -= by_ns
+        self._up_ns -= by_ns
+        self._quote_ns -= by_ns
+        self._flowing_ns -= by_ns
+        self._fresh_ns -= by_ns
+        self._all_again_ns -= by_ns
+        for stamps in (self.logins_ns, self._remarks_ns):
+            earlier = [stamp - by_ns for stamp in stamps]
+            stamps.clear()
+            stamps.extend(earlier)
 
     def _heard(self, quote_ns: int) -> None:
         if quote_ns - self._quote_ns >= SILENT_NS:

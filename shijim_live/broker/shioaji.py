@@ -8,6 +8,7 @@ late, and told first.
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -147,6 +148,10 @@ class ShioajiGateway:
         self._trades = trades
         self._secrets = (settings.api_key.reveal(), settings.secret_key.reveal(), settings.ca_password.reveal())
         self._client: Shioaji | None = None
+        # What a callback is of. The client itself in a callback of its own would be a circle that the SDK's classes do
+        # not let the collector see: every login would leave its client behind, with four threads.
+        self._login: object = None
+        self._hearing = threading.Lock()  # so that what was said early comes first
         self._listener: Listener | None = None
         self._early: deque[tuple[int, int, str, str]] = deque(maxlen=EARLY_EVENTS_MAX)
         self._contracts: dict[str, Stock] = {}
@@ -164,7 +169,8 @@ class ShioajiGateway:
         try:
             with self._explained(lambda error: login_error(error, self._secrets, forced=force_refresh)):
                 client = shioaji.Shioaji(simulation=settings.simulation)
-                client.set_event_callback(self._events_of(client))
+                self._login = object()
+                client.set_event_callback(self._events_of(self._login))
                 self._client = client
                 accounts = client.login(
                     api_key=settings.api_key.reveal(),
@@ -191,20 +197,20 @@ class ShioajiGateway:
 
     def listen(self, listener: Listener) -> None:
         """Sets every callback, and hands over what was said since the login. GatewayError."""
-        client = self._connected()
+        client, login = self._connected(), self._login
 
         def quote(delivered: object) -> None:
             received_ns = time_ns()
-            if self._client is client:
+            if self._login is login:
                 listener.quote(delivered, received_ns)
 
         def index(delivered: object) -> None:
             received_ns = time_ns()
-            if self._client is client:
+            if self._login is login:
                 listener.index(delivered, received_ns)
 
         def down() -> None:
-            if self._client is client:
+            if self._login is login:
                 listener.session_down()
 
         with self._explained(lambda error: GatewayError(f"no callbacks: {one_line(error, self._secrets)}")):
@@ -214,9 +220,10 @@ class ShioajiGateway:
             client.set_on_bidask_fop_v1_callback(quote)
             client.set_on_quote_idx_v1_callback(index)
             client.set_session_down_callback(down)
-        self._listener = listener
-        while self._early:
-            listener.event(*self._early.popleft())
+        with self._hearing:
+            self._listener = listener
+            while self._early:
+                listener.event(*self._early.popleft())
 
     def subscribe(self, topic: Topic) -> None:
         """TopicRefused for a code that is not listed, or what the SDK refuses at once."""
@@ -264,7 +271,7 @@ class ShioajiGateway:
 
     def logout(self) -> None:
         """Gives the connection back; what goes wrong with one that is gone is kept for a person to read."""
-        client, self._client, self._listener = self._client, None, None
+        client, self._client, self._listener, self._login = self._client, None, None, None
         self._early.clear()
         self._contracts.clear()
         if client is None:
@@ -276,14 +283,15 @@ class ShioajiGateway:
         except GatewayError as error:
             self.logout_problem = str(error)
 
-    def _events_of(self, client: Shioaji) -> Callable[[int, int, str, str], None]:
+    def _events_of(self, login: object) -> Callable[[int, int, str, str], None]:
         def event(response_code: int, event_code: int, info: str, text: str) -> None:
-            if self._client is not client:
-                return
-            if self._listener is None:
-                self._early.append((response_code, event_code, info, text))
-            else:
-                self._listener.event(response_code, event_code, info, text)
+            with self._hearing:
+                if self._login is not login:
+                    return
+                if self._listener is None:
+                    self._early.append((response_code, event_code, info, text))
+                else:
+                    self._listener.event(response_code, event_code, info, text)
 
         return event
 

@@ -229,6 +229,8 @@ class SimulatedGateway:
         self._wants = {feed: set() for feed in self._wants}
 
     def _strike(self, fault: Fault) -> None:
+        if fault.end_ns <= self.market.now_ns():
+            return  # it was over before we began
         if fault.trouble is Trouble.SUSPENDS:
             self.person.suspended_until_ns = max(self.person.suspended_until_ns, fault.end_ns)
         if fault.trouble is Trouble.DROPS:

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from shijim_live.broker.gateway import Feed
 from shijim_live.broker.shioaji import quote_classes
 from shijim_live.broker.simulated import BATCH, KIND_DOWN, SimulatedExchange, pacer
-from shijim_live.broker.simulated_index import INDEX_CODE, SimulatedIndex
+from shijim_live.broker.simulated_index import INDEX_CODE, IndexPush, SimulatedIndex
 from shijim_live.calendar import MINUTE_NS
 
 _FUTURES_TICK: Final = 1
@@ -96,15 +96,21 @@ class SimulatedMarket:
     def _deliveries(self, stop: threading.Event) -> Iterator[tuple[int, int, bytes]]:
         """(received, kind, payload) in the order of the first."""
         day = self.exchange.deliveries()
-        if self._resume_after_ns is not None:
-            day.skip_until(self._resume_after_ns)
         wait = None if self.exchange.speed is None else pacer(self.exchange.speed, stop)
         while batch := day.next_batch(BATCH):
             for kind, _, received_ns, payload in batch:
+                if self._resume_after_ns is not None and received_ns <= self._resume_after_ns:
+                    if kind == _FUTURES_TICK:
+                        self._follow_index(self._decode[kind](payload), received_ns)
+                    continue
                 if wait is not None:
                     wait(received_ns)
                 if kind < KIND_DOWN:
                     yield received_ns, kind, payload
+
+    def _follow_index(self, tick: object, received_ns: int) -> IndexPush | None:
+        code = _code_of(tick)
+        return self._index.after(tick, code, received_ns) if code else None
 
     def _deliver(self, received_ns: int, kind: int, payload: bytes) -> None:
         self._now_ns = max(self._now_ns, received_ns)
@@ -114,7 +120,7 @@ class SimulatedMarket:
         for hearer in self._hearers:
             if hearer.wants(feed, code, received_ns):
                 hearer.hear(quote, received_ns)
-        if kind == _FUTURES_TICK and code and (push := self._index.after(quote, code, received_ns)) is not None:
+        if kind == _FUTURES_TICK and (push := self._follow_index(quote, received_ns)) is not None:
             for hearer in self._hearers:
                 if hearer.wants(Feed.QUOTE, INDEX_CODE, received_ns):
                     hearer.hear_index(push, received_ns)

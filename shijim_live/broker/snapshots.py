@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from shijim_live.broker.history import SNAPSHOT_CODES_MAX
-from shijim_live.broker.quota import Query, Quota, QuotaExhausted
+from shijim_live.broker.history import SNAPSHOT_CODES_MAX, VALUE_BYTES
+from shijim_live.broker.quota import RESERVED_BYTES, Query, Quota, QuotaExhausted
 from shijim_live.broker.rest_fields import fixed, rest_of, side_records
 from shijim_live.broker.session import open_since_ns
 from shijim_live.calendar import MINUTE_NS, TAIPEI_OFFSET_NS, Market
@@ -35,22 +35,47 @@ class SnapshotRounds:
         self._every_ns = every_ns
         self._quota = quota
         self._left: list[str] = []
-        self._round_ns = 0  # the next one begins
+        self._since_ns, self._wait_ns = 0, 0  # nothing is asked for so long from then on
+        self._reserved = 0  # bytes of the question that is not answered
 
     def due(self, now_ns: int) -> list[str]:
-        """The codes of one question, empty where none is due; of markets that are open. QuotaExhausted."""
-        if not self._left and now_ns >= self._round_ns:
-            self._round_ns = now_ns + self._every_ns
+        """The codes of one question, empty where none is due; of markets that are open. Never waits. QuotaExhausted."""
+        if 0 <= now_ns - self._since_ns < self._wait_ns:
+            return []
+        if not self._left:
+            self._since_ns, self._wait_ns = now_ns, self._every_ns
             open_now = {market for market in Market if open_since_ns(now_ns, market) is not None}
             self._left = [code for code in self._codes() if instrument(code).market in open_now]
-        asked, self._left = self._left[:SNAPSHOT_CODES_MAX], self._left[SNAPSHOT_CODES_MAX:]
-        if asked and self._quota is not None:
+        if self._left and self._quota is not None:
+            self._settle(0)  # what was not answered cost nothing
             try:
-                self._quota.charge(Query.SNAPSHOTS)
+                wait_ns = self._quota.charge_now(Query.SNAPSHOTS)
             except QuotaExhausted:
-                self._left, self._round_ns = [], now_ns + EXHAUSTED_NS
+                self._left, self._since_ns, self._wait_ns = [], now_ns, EXHAUSTED_NS
                 raise
+            if wait_ns > 0:  # others have asked so much
+                self._since_ns, self._wait_ns = now_ns, wait_ns
+                return []
+            self._reserved = RESERVED_BYTES[Query.SNAPSHOTS]
+        asked, self._left = self._left[:SNAPSHOT_CODES_MAX], self._left[SNAPSHOT_CODES_MAX:]
+        if self._left:
+            self._wait_ns = 0  # the rest of the round follows
+        elif asked:
+            self._wait_ns = self._every_ns
         return asked
+
+    def answered(self, rows: Sequence[Any]) -> None:
+        """What the last question brought: that is what it cost."""
+        self._settle(sum(len(row) for row in rows) * VALUE_BYTES)
+
+    def next_ns(self, now_ns: int) -> int:
+        """When `due` may have something to say."""
+        return max(now_ns, self._since_ns + self._wait_ns)
+
+    def _settle(self, cost_bytes: int) -> None:
+        if self._quota is not None and self._reserved:
+            self._quota.settle(self._reserved, cost_bytes)
+        self._reserved = 0
 
 
 def snapshot_records(row: Any, received_ns: int, connection: int = 0) -> bytes:

@@ -218,7 +218,8 @@ def outages_of(known: Manifests, day: date) -> list[Outage]:
 
 def _outage(row: Any, segment: Manifest, carried: Mapping[tuple[str, int], set[str]]) -> Outage:
     begin_ns, end_ns, connection = int(row["begin_ns"]), int(row["end_ns"]), int(row["connection"])
-    codes = frozenset(carried.get((segment["run_id"], connection), ())) if connection else None
+    # A connection that confirmed nothing as long as it lived may have been to bring anything.
+    codes = frozenset(carried.get((segment["run_id"], connection), ())) or None
     return Outage(segment["source"], segment["run_id"], int(row["sequence"]), begin_ns, end_ns, _text(row), codes)
 
 
