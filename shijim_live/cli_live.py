@@ -68,7 +68,7 @@ def shioaji_gateway(
     """
     token = allow_login(settings)
     require_market(frozenset(topics), time.time_ns(), simulation=settings.simulation)
-    leases = Leases(settings.market_dir)
+    leases = Leases(settings.person_dir)
     lease = leases.take(Role.TRADING if trades else Role.QUOTES)
     mask_stderr(settings)
     return ShioajiGateway(settings, token, trades=trades), leases, lease
@@ -96,7 +96,7 @@ def shioaji_feed(arguments: argparse.Namespace, settings: Settings, _: Universe 
     followed = FollowedPlan(settings.universe_dir, shares(arguments, settings), now_ns, file=file, say=_say)
     wanted = frozenset(topic for topics in followed.topics().values() for topic in topics)
     require_market(wanted, now_ns, simulation=settings.simulation)
-    leases = Leases(settings.market_dir)
+    leases = Leases(settings.person_dir)
     held = _take(leases, followed)
     mask_stderr(settings)
     seed = int.from_bytes(os.urandom(8))
@@ -104,7 +104,7 @@ def shioaji_feed(arguments: argparse.Namespace, settings: Settings, _: Universe 
         _line(number, topics, ShioajiGateway(settings, token), settings, seed, now_ns, held[number - 1])
         for number, topics in followed.topics().items()
     ]
-    quota = Quota(settings.market_dir / QUOTA_FILE)
+    quota = Quota(settings.person_dir / QUOTA_FILE)
     lines[0] = replace(lines[0], rounds=_rounds(arguments, lambda: followed.plan.without(), quota))
     feed = LiveFeed(lines, followed.plan.codes(), leases=leases, say=_say, replan=followed.look)
     # What the test service sends is no market: every segment says where it came from.

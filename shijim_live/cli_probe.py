@@ -179,7 +179,7 @@ def _shioaji(arguments: argparse.Namespace, settings: Settings, stop: threading.
         )
     topics = _topics(arguments, trading_day(time.time_ns(), Market.FUTURES))
     gateway, leases, lease = shioaji_gateway(settings, topics, trades=bool(arguments.orders))
-    budget = OrderBudget(settings.market_dir / BUDGET_FILE)
+    budget = OrderBudget(settings.person_dir / BUDGET_FILE)
 
     def orders() -> Sequence[Measure]:
         trading = gateway.trading(budget)

@@ -98,8 +98,8 @@ def _shioaji(arguments: argparse.Namespace, settings: Settings, stop: threading.
         raise SettingsError(["--day is for the simulated exchange: the broker's test service is of now"])
     token = allow_login(settings)
     require_test_service(time.time_ns())
-    leases = Leases(settings.market_dir)
-    budget = OrderBudget(settings.market_dir / BUDGET_FILE)
+    leases = Leases(settings.person_dir)
+    budget = OrderBudget(settings.person_dir / BUDGET_FILE)
     with leases.take(Role.TRADING):
         mask_stderr(settings)
         gateway = ShioajiGateway(settings, token, trades=True)

@@ -114,6 +114,7 @@ class Settings:
     metrics_port: int
     alert_command: str
     alert_webhook: Secret
+    state_home: Path = Path()  # of the user, by the XDG base directory specification
     notes: tuple[str, ...] = ()  # what a person should know though nothing is wrong
     origins: tuple[tuple[str, str, str], ...] = ()  # (variable, value with secrets masked, where it came from)
 
@@ -128,8 +129,13 @@ class Settings:
 
     @property
     def market_dir(self) -> Path:
-        """What the broker said of the market: instruments, daily quotes, history answers, the quota's account."""
+        """What the broker said of the market: instruments, daily quotes, history answers."""
         return self.data_dir / "market"
+
+    @property
+    def person_dir(self) -> Path:
+        """What a person has left of the broker, whatever the data folder: leases, logins, orders, the quota."""
+        return self.state_home / "shijim" / "person"
 
     @property
     def universe_dir(self) -> Path:
@@ -166,7 +172,8 @@ class Settings:
         settings = _read(reader)
         if reader.problems:
             raise SettingsError(reader.problems)
-        return settings
+        state_home = Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+        return replace(settings, state_home=state_home)
 
     @classmethod
     def from_environment(cls, profile: str | None = None, **flags: object) -> "Settings":

@@ -60,9 +60,9 @@ def test_a_machine_in_order_is_well_in_every_line_a_person_reads(tmp_path: Path)
 
 def test_looking_leaves_nothing_behind_in_the_data_folder(tmp_path: Path) -> None:
     write_log(tmp_path / "data" / "wal", trades("TXFD6", f"{DAY} 09:00:00", [1] * 5))
-    before = {path: path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()}
+    before = {path: path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file()}
     assert doctor(tmp_path).returncode == 0
-    assert {path: path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file()} == before
 
 
 def test_every_wrong_setting_is_told_at_once_and_the_rest_is_still_looked_at(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_no_part_of_a_secret_is_ever_shown(tmp_path: Path, spoil: str, form: tup
 
 
 def test_who_has_which_connection_is_shown_as_long_as_he_has_it(tmp_path: Path) -> None:
-    leases = Leases(tmp_path / "data" / "market")
+    leases = Leases(tmp_path / "state" / "shijim" / "person")
     with leases.take(Role.QUOTES), leases.take(Role.TRADING):
         text = found(doctor(tmp_path, "--json"))["connections"][1]
         assert text.startswith("2 of 5 are leased; trading: process ") and f"quotes: process {os.getpid()} on" in text
@@ -334,15 +334,15 @@ def test_the_logins_of_all_processes_are_counted(tmp_path: Path, ages_s: Sequenc
     ages = iter(sorted(ages_s, reverse=True))
     for _ in ages_s:
         at_ns = now_ns - next(ages) * 1_000_000_000
-        Leases(tmp_path / "data" / "market", now_ns=lambda at_ns=at_ns: at_ns).charge_login()  # type: ignore[misc]
-    before = sorted((tmp_path / "data").rglob("*")) if ages_s else []
+        Leases(tmp_path / "state" / "shijim" / "person", now_ns=lambda at_ns=at_ns: at_ns).charge_login()  # type: ignore[misc]
+    before = sorted((tmp_path / "state").rglob("*")) if ages_s else []
     one = found(doctor(tmp_path, "--json"))["logins"]
     assert one[0] == level and said in one[1] and (level == "well") == (one[2] == "")
-    assert not ages_s or sorted((tmp_path / "data").rglob("*")) == before
+    assert not ages_s or sorted((tmp_path / "state").rglob("*")) == before
 
 
 def test_being_sent_away_is_told_with_the_time_until_when(tmp_path: Path) -> None:
-    leases = Leases(tmp_path / "data" / "market")
+    leases = Leases(tmp_path / "state" / "shijim" / "person")
     leases.charge_login()
     leases.sent_away(90 * 1_000_000_000)
     level, text, fix = found(doctor(tmp_path, "--json"))["logins"]
@@ -411,7 +411,7 @@ def test_a_running_recorder_is_seen(tmp_path: Path) -> None:
 
 
 def test_how_much_of_the_quota_is_used_is_told(tmp_path: Path) -> None:
-    quota = Quota(tmp_path / "data" / "market" / QUOTA_FILE)
+    quota = Quota(tmp_path / "state" / "shijim" / "person" / QUOTA_FILE)
     quota.learn(TRAFFIC_BYTES_MAX * 9 // 10)
     level, text, fix = found(doctor(tmp_path, "--json"))["quota"]
     assert level == "warning" and text.startswith("90 % of today's 500 MB") and "resets on" in fix

@@ -83,7 +83,8 @@ def test_every_value_is_read_with_its_type(tmp_path: Path) -> None:
     (tmp_path / "ca.pfx").write_bytes(b"")
     environ = EVERY | {"SHIJIM_DATA_DIR": str(tmp_path / "d")}
     assert sorted(environ) == sorted(NAMES_IN_THE_DESIGN)
-    settings = Settings.load(environ, tmp_path)
+    settings = Settings.load(environ | {"XDG_STATE_HOME": str(tmp_path / "state")}, tmp_path)
+    assert settings.person_dir == tmp_path / "state" / "shijim" / "person"
     assert settings == Settings(
         api_key=Secret("key"),
         secret_key=Secret("secret"),
@@ -111,6 +112,7 @@ def test_every_value_is_read_with_its_type(tmp_path: Path) -> None:
         metrics_port=0,
         alert_command="notify --urgent",
         alert_webhook=Secret("https://hooks.example/key"),
+        state_home=tmp_path / "state",
         origins=settings.origins,
     )
     settings.require_live_trading()
@@ -386,7 +388,8 @@ def test_settings_are_frozen(tmp_path: Path) -> None:
 def test_the_help_lists_every_variable_and_every_field() -> None:
     assert [variable.name for variable in SETTINGS_HELP] == NAMES_IN_THE_DESIGN
     assert all(variable.meaning for variable in SETTINGS_HELP)
-    flags = {variable.flag for variable in SETTINGS_HELP} - {"clickhouse_dsn"} | {"clickhouse", "notes", "origins"}
+    flags = {variable.flag for variable in SETTINGS_HELP} - {"clickhouse_dsn"}
+    flags |= {"clickhouse", "state_home", "notes", "origins"}
     assert flags == {field.name for field in fields(Settings)}
 
 

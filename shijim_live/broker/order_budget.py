@@ -25,7 +25,7 @@ QUERIES_MAX: Final = 25
 QUERY_WINDOW_NS: Final = 5 * SECOND_NS
 PLACES_MAX: Final = 200  # of the operations: what is left is for cancels and smaller quantities
 BUDGET_VERSION: Final = 1
-BUDGET_FILE: Final = "orders.json"  # in Settings.market_dir
+BUDGET_FILE: Final = "orders.json"  # in Settings.person_dir
 
 
 @dataclass(slots=True)

@@ -48,7 +48,7 @@ RESERVED_BYTES: Final = {
     "credit_enquires": 200_000,  # four rows a code
 }
 QUOTA_VERSION: Final = 1
-QUOTA_FILE: Final = "quota.json"  # in Settings.market_dir
+QUOTA_FILE: Final = "quota.json"  # in Settings.person_dir; of a simulated exchange in its data folder
 
 
 class QuotaExhausted(RuntimeError):

@@ -134,7 +134,7 @@ def _calendar(settings: Settings) -> Iterator[Finding]:
 
 
 def _quota(settings: Settings) -> Iterator[Finding]:
-    path = settings.market_dir / QUOTA_FILE
+    path = settings.person_dir / QUOTA_FILE
     if not path.exists():
         yield well("quota", "nothing was asked of the broker's history yet")
         return
@@ -155,7 +155,7 @@ def _quota(settings: Settings) -> Iterator[Finding]:
 
 def _connections(settings: Settings) -> Iterator[Finding]:
     """What a person has left of the broker: connections, and logins over all processes."""
-    leases = Leases(settings.market_dir)
+    leases = Leases(settings.person_dir)
     leased = leases.leased()
     taken = {lease.number for lease in leased}
     free = ", ".join(f"{len(set(places) - taken)} for {role}" for role, places in PLACES.items())
