@@ -184,8 +184,11 @@ def threaded(*gateways: Threaded) -> LiveFeed:
 def test_in_real_time_each_connection_has_a_thread_and_a_stop_ends_all(tmp_path: Path) -> None:
     log, gateways, stop = Log(tmp_path), (Threaded(), Threaded()), threading.Event()
     feed = threaded(*gateways)
-    threading.Timer(0.7, stop.set).start()
+    shown: list[object] = []
+    threading.Timer(1.2, lambda: shown.extend(one["phase"] for one in feed.connections())).start()
+    threading.Timer(1.4, stop.set).start()
     feed.run(Sink(log.publisher), stop, None)
+    assert shown == ["up", "up"], "half a second later than it was, not at the next heartbeat"
     events = [event for event in log.finish() if isinstance(event, Trade)]
     for number, gateway in enumerate(gateways, start=1):
         assert gateway.sent == sum(event.connection == number for event in events) > 20

@@ -59,7 +59,8 @@ INBOX_MAX: Final = 10_000
 PAUSE_MS_MAX: Final = 200  # so that a stop is quick
 REPLAN_NS: Final = 10_000_000_000  # so often the plan is looked at
 UNCOUNTED_NS: Final = 60_000_000_000  # until a login is tried again that could not be charged
-SHOWN_SECONDS: Final = 0.5  # between two looks at how a connection stands
+SHOWN_NS: Final = 500_000_000  # between two looks at how a connection stands
+SHOWN_SECONDS: Final = SHOWN_NS / 1_000_000_000
 
 
 class Clock(Protocol):
@@ -279,6 +280,7 @@ class _Loop:
         self._last = ""  # word of a person's interest
         self._logins = 0
         self._shown = 0.0
+        self._stale = False  # what is shown is not the last
 
     def begin(self, sink: Sink, clock: Clock | None, resume_after_ns: int | None) -> None:
         self.sink = sink
@@ -300,7 +302,9 @@ class _Loop:
             self.sink.remark(self.clock.now_ns(), f"{dropped} words of the broker were not heard: {INBOX_MAX} waited")
         if self.line.rounds is not None and self.session.phase is Phase.UP:
             self._take_snapshots(self.line.rounds)
-        if (moment := time.monotonic()) - self._shown >= SHOWN_SECONDS:
+        moment = time.monotonic()
+        self._stale = moment - self._shown < SHOWN_SECONDS
+        if not self._stale:
             self._shown = moment
             self._show()
 
@@ -318,9 +322,12 @@ class _Loop:
             self.say(str(error))
 
     def next_ns(self, now_ns: int) -> int:
-        if self.line.rounds is None or self.session.phase is not Phase.UP:
-            return self.session.next_ns(now_ns)
-        return min(self.session.next_ns(now_ns), self.line.rounds.next_ns(now_ns))
+        moments = [self.session.next_ns(now_ns)]
+        if self.line.rounds is not None and self.session.phase is Phase.UP:
+            moments.append(self.line.rounds.next_ns(now_ns))
+        if self._stale and isinstance(self.clock, SystemClock):  # who looks from outside has the machine's time
+            moments.append(now_ns + SHOWN_NS)
+        return min(moments)
 
     def close(self) -> None:
         """Whatever ended it: the broker counts a connection that nobody gave back, and no late quote may come."""
