@@ -396,6 +396,39 @@ def test_a_panic_while_placing_is_an_unknown_outcome_and_so_is_an_answer_that_ca
     assert isinstance(orders.place(STOCK), OutcomeUnknown)
 
 
+class Undecodable:
+    """A trade whose fields the SDK decodes when they are read."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def keys(self) -> list[str]:
+        return ["contract", "order", "status"]
+
+    def __getitem__(self, name: str) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize("name", ["ShioajiTypeError", "ShioajiValueError", "BadRequestError"])
+def test_an_error_while_an_answer_is_read_is_no_refusal_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    orders, client = trading(tmp_path)
+    client.answer = lambda *_: Undecodable(getattr(sdk(), name)("null in order.price"))  # type: ignore[method-assign]
+    answer = orders.place(STOCK)
+    assert isinstance(answer, OutcomeUnknown) and "null in order.price" in answer.text
+    came: list[Any] = []
+    assert orders.place_soon(STOCK, came.append) is None
+    client.asked[-1][1]["cb"](client.answer("place_order", {}))
+    assert [type(one) for one in came] == [OutcomeUnknown]
+
+
+@pytest.mark.parametrize("doubt", ["委託處理中", "STS Request\nTimeout"])
+def test_a_doubt_at_the_end_of_a_long_error_is_one_though_it_is_not_shown(tmp_path: Path, doubt: str) -> None:
+    orders, client = trading(tmp_path)
+    client.errors = [sdk().BadRequestError(f"StatusCode: 400, Detail: {'x' * 300} {doubt}")]
+    answer = orders.place(STOCK)
+    assert isinstance(answer, OutcomeUnknown) and len(answer.text) == 300
+
+
 @pytest.mark.parametrize(
     ("status", "expected"),
     [

@@ -118,7 +118,7 @@ class ShioajiTrading:
         contract, order = ready
 
         def came(trade: Any) -> None:
-            answered(self._asked(lambda: trade, self._trades))
+            answered(self._answered(trade, self._trades))
 
         try:
             self._client.place_order(contract, order, timeout=0, cb=came)
@@ -270,11 +270,20 @@ class ShioajiTrading:
     def _asked(self, ask: Callable[[], Any], handles: dict[str, Any]) -> Answer:
         try:
             trade = ask()
-            standing = standing_of(trade)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 - the SDK's panics are no Exception
             return self._failed(error)
+        return self._answered(trade, handles)
+
+    def _answered(self, trade: Any, handles: dict[str, Any]) -> Answer:
+        """What a trade says. It was sent: an error while it is read refuses nothing, whatever its class."""
+        try:
+            standing = standing_of(trade)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - the SDK's panics are no Exception
+            return OutcomeUnknown(one_line(error, self._secrets))
         if standing.status is OrderStatus.FAILED:
             if any(doubt in standing.text for doubt in IN_DOUBT):
                 return OutcomeUnknown(standing.text)
@@ -287,11 +296,12 @@ class ShioajiTrading:
         return Accepted(standing.ids, standing.status, standing.text)
 
     def _failed(self, error: BaseException) -> Refused | OutcomeUnknown:
-        said = one_line(error, self._secrets)
+        shown = one_line(error, self._secrets)
+        said = " ".join(str(error).split())  # whole: what is shown is cut and masked, and the doubt may be behind
         names = {cls.__name__ for cls in type(error).__mro__}
         if names & REFUSING and not any(doubt in said for doubt in IN_DOUBT):
-            return Refused(said)
-        return OutcomeUnknown(said)
+            return Refused(shown)
+        return OutcomeUnknown(shown)
 
     # What the broker remembers
 
