@@ -28,20 +28,18 @@ from shijim_live.broker.order_budget import OrderBudget
 from shijim_live.broker.order_client import Client, OrderClasses, sdk_order, sdk_price
 from shijim_live.broker.order_events import OrderEvents
 from shijim_live.broker.orders import (
-    NO_PRICE_E6,
     Accepted,
     Answer,
     ComboRequest,
     FuturesRequest,
-    Lot,
     OrderStatus,
     OutcomeUnknown,
     Refused,
     Request,
     StandingOrder,
     StockRequest,
+    move_refusals,
     refusals,
-    tick_refusals,
 )
 from shijim_live.broker.trading import (
     AccountKind,
@@ -55,6 +53,7 @@ from shijim_live.broker.trading import (
     TradingAccount,
     TradingLimits,
 )
+from shijim_live.instruments import TickBands
 
 ANSWER_MS_MAX: Final = 30_000  # the SDK's own; the broker takes 40 to 140 ms
 TRADES_MAX: Final = 100_000  # the SDK's handles of today's orders; more were not placed by this person
@@ -183,16 +182,15 @@ class ShioajiTrading:
 
     # Orders that stand
 
-    def move(self, order_id: str, price_e6: int) -> Answer:
-        """Another price; costs the place in the queue, and counts as a new order."""
+    def move(self, order_id: str, price_e6: int, tick_bands: TickBands = ()) -> Answer:
+        """Another price; costs the place in the queue, and counts as a new order. Not of intraday odd lots.
+
+        `tick_bands`: the contract's own, needed of a code whose ticks we do not know (an option, a warrant).
+        """
         standing = self._standing(order_id)
         if isinstance(standing, Refused):
             return standing
-        if standing.lot == Lot.INTRADAY_ODD:
-            return Refused("an intraday odd lot cannot change its price: cancel it, and place another", sent=False)
-        if standing.price_e6 == NO_PRICE_E6:
-            return Refused("a market order has no price to change", sent=False)
-        if problems := tick_refusals(standing.code, price_e6):
+        if problems := move_refusals(standing, price_e6, tick_bands):
             return Refused("; ".join(problems), sent=False)
         if too_many := self._too_many():
             return too_many
