@@ -20,6 +20,7 @@ from zlib import crc32
 
 import orjson
 
+from shijim_live.broker.awaited_answers import AwaitedAnswers
 from shijim_live.broker.event_sequence import EventSequence, Gap, LateEvent, Notice, Place, Restarted
 from shijim_live.broker.orders import NO_PRICE_E6, Ids, PriceKind, Side
 from shijim_live.broker.plain import exact_e6, plain, seconds_ns, unread_text
@@ -168,6 +169,7 @@ class OrderEvents:
     def __init__(self, now_ns: Callable[[], int] = time.time_ns) -> None:
         self.counts = Counts()
         self.sequence = EventSequence()
+        self.awaited = AwaitedAnswers(now_ns)  # here, as it outlives a login, and the trader's thread comes by
         self._now_ns = now_ns
         self._inbox: deque[tuple[object, int]] = deque()
         self._digests: OrderedDict[object, int] = OrderedDict()  # event id or deal → CRC of what it said
@@ -192,7 +194,11 @@ class OrderEvents:
         self._inbox.append((copied, received_ns))
 
     def drain(self) -> list[Record]:
-        """What has come since the last time, in the order it came, and what is known to be missing by now."""
+        """What has come since the last time, in the order it came, and what is known to be missing by now.
+
+        Before that it tells who placed an order without waiting, and has no answer in time, that nothing is known.
+        """
+        self.awaited.give_up()  # first: a callback that raises must not cost what was taken out of the inbox
         found: list[Record] = []
         for _ in range(len(self._inbox)):
             copied, received_ns = self._inbox.popleft()

@@ -23,6 +23,7 @@ from shijim_live.broker.account_reads import (
     settlement_of,
     standing_of,
 )
+from shijim_live.broker.awaited_answers import AWAITED_MAX
 from shijim_live.broker.login import OrdersForbidden, OrdersToken, one_line
 from shijim_live.broker.order_budget import OrderBudget
 from shijim_live.broker.order_client import Client, OrderClasses, sdk_order, sdk_price
@@ -110,21 +111,29 @@ class ShioajiTrading:
         return self._asked(lambda: self._client.place_order(contract, order, timeout=ANSWER_MS_MAX), self._trades)
 
     def place_soon(self, request: StockRequest | FuturesRequest, answered: Callable[[Answer], None]) -> Answer | None:
-        """A new order; does not wait. `answered` is called once, on a thread of the SDK's; it must not raise."""
+        """The same without waiting: None, and the answer later; or a refusal, or a failure, at once.
+
+        `answered` is called once, and must not raise: on a thread of the SDK's, or, where no answer came within
+        `ANSWER_NS_MAX`, with OutcomeUnknown by `events.drain`. An answer after that is told by its events alone.
+        """
         ready = self._ready(request)
         if isinstance(ready, Refused):
             return ready
         contract, order = ready
+        awaited = self.events.awaited
+        number = awaited.expect(answered)
+        if number is None:
+            return Refused(f"{AWAITED_MAX} orders have no answer yet: drain the events, which ends it", sent=False)
 
         def came(trade: Any) -> None:
-            answered(self._answered(trade, self._trades))
+            awaited.answer(number, self._answered(trade, self._trades))
 
         try:
             self._client.place_order(contract, order, timeout=0, cb=came)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 - the SDK's panics are no Exception
-            return self._failed(error)
+            return self._failed(error) if awaited.forget(number) else None
         return None
 
     def place_combo(self, request: ComboRequest) -> Answer:

@@ -9,14 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Protocol
 
 from shijim_live.broker.gateway import GatewayError
 from shijim_live.broker.order_events import OrderEvents
 from shijim_live.broker.orders import Answer, ComboRequest, Condition, FuturesRequest, Side, StandingOrder, StockRequest
-from shijim_live.calendar import SECOND_NS
-
-ANSWER_NS_MAX: Final = 30 * SECOND_NS  # of `place_soon`: nobody else watches
 
 
 class AccountUnavailable(GatewayError):
@@ -160,7 +157,7 @@ class TradingGateway(Protocol):
     def place_soon(self, request: StockRequest | FuturesRequest, answered: Callable[[Answer], None]) -> Answer | None:
         """The same without waiting: None, and the answer later on a thread of the SDK's; or a refusal at once.
 
-        No answer within `ANSWER_NS_MAX` is an unknown outcome.
+        No answer in time is an unknown outcome.
         """
 
     def move(self, order_id: str, price_e6: int) -> Answer:
