@@ -44,7 +44,7 @@ from shijim_live.broker.shioaji import order_classes
 from shijim_live.broker.shioaji_orders import ShioajiTrading
 from shijim_live.broker.simulated_reports import SimulatedOrder, become, trade_of
 from shijim_live.broker.surface import golden
-from shijim_live.broker.trading import AccountKind, AccountUnavailable, HealthState, TradingGateway
+from shijim_live.broker.trading import AccountKind, AccountUnavailable, HealthState
 from shijim_live.calendar import SECOND_NS
 
 ROOT = Path(__file__).parents[1]
@@ -334,8 +334,6 @@ def trading(tmp_path: Path, *, live: bool = False) -> tuple[ShioajiTrading, Answ
     client = Answering()
     made = ShioajiTrading(client, order_classes(), OrderBudget(tmp_path / "orders.json"), live=False)
     made._live = live  # a token for real orders cannot be had in a test
-    gateway: TradingGateway = made
-    assert gateway is made
     return made, client
 
 

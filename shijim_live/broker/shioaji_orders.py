@@ -74,7 +74,11 @@ STALE: Final = "update_status"  # "Please run update_status first to get trade d
 
 
 class ShioajiTrading:
-    """Orders and accounts of one login. OrdersForbidden for real money without the token that says so."""
+    """Orders and accounts of one login. OrdersForbidden for real money without the token that says so.
+
+    Calls block until the broker answered, `place_soon` apart. None raises over what the broker says of an order: that
+    is its answer. Reads raise AccountUnavailable.
+    """
 
     def __init__(
         self,
@@ -103,7 +107,7 @@ class ShioajiTrading:
     # New orders
 
     def place(self, request: StockRequest | FuturesRequest) -> Answer:
-        """A new order; waits for the broker."""
+        """A new order. After OutcomeUnknown it is looked for among the standing orders, and never sent again."""
         ready = self._ready(request)
         if isinstance(ready, Refused):
             return ready
@@ -137,7 +141,7 @@ class ShioajiTrading:
         return None
 
     def place_combo(self, request: ComboRequest) -> Answer:
-        """A new order of two contracts; waits."""
+        """A new order of two contracts; the broker's test service has none."""
         if not self._live:
             return Refused("the broker's test service has no combo orders", sent=False)
         ready = self._ready(request)
@@ -207,7 +211,10 @@ class ShioajiTrading:
         return self._changed(order_id, lambda of: self._client.update_order(of, price=price, timeout=ANSWER_MS_MAX))
 
     def reduce(self, order_id: str, by: int) -> Answer:
-        """Takes `by` away. The SDK's `qty` is what goes, not what is left: of 10, qty=2 is answered as 2 cancelled."""
+        """Takes `by` away, in the order's unit. Never adds: the exchanges know no larger quantity.
+
+        The SDK's `qty` is what goes, not what is left: of 10, qty=2 is answered as 2 cancelled.
+        """
         standing = self._standing(order_id)
         if isinstance(standing, Refused):
             return standing
@@ -313,13 +320,13 @@ class ShioajiTrading:
     # What the broker remembers
 
     def orders(self) -> list[StandingOrder]:
-        """Every order of today, asked anew. AccountUnavailable."""
+        """Every order of today by the broker's own account, asked anew: also those of other programs."""
         for account in self._owned():
             self._read(partial(self._client.update_status, account, timeout=ANSWER_MS_MAX))
         return self._listed(self._client.list_trades, self._trades)
 
     def combos(self) -> list[StandingOrder]:
-        """Every combo order of today, asked anew. AccountUnavailable."""
+        """Every combo order of today, asked anew."""
         for account in self._owned():
             if account_of(account).kind is AccountKind.FUTURES:
                 self._read(partial(self._client.update_combostatus, account, timeout=ANSWER_MS_MAX))
@@ -332,12 +339,15 @@ class ShioajiTrading:
         )
 
     def subscribe_events(self) -> None:
-        """Twice is no harm. AccountUnavailable."""
+        """Asks for the events of every account; again after a reconnection, which may have forgotten it."""
         for account in self._owned():
             self._read(partial(self._client.subscribe_trade, account, timeout=ANSWER_MS_MAX))
 
     def recall_events(self) -> None:
-        """What is known already is dropped by `events`. AccountUnavailable."""
+        """Has today's events sent through `events` once more: what is known is dropped there, what was missed is new.
+
+        The broker's test service remembers none.
+        """
         for account in self._owned():
             for state, event in self._read(partial(self._client.order_deal_records, account, timeout=ANSWER_MS_MAX)):
                 self.events.received(state, event)
@@ -359,7 +369,7 @@ class ShioajiTrading:
         return listed
 
     def health(self, account: TradingAccount) -> Health:
-        """Asks the SDK's memory, nobody else."""
+        """Whether the SDK has missed events; asks its memory, nobody else."""
         return self._explained(lambda: health_of(self._client.trade_cache_health(self._sdk_account(account))))
 
     # Accounts
