@@ -19,12 +19,13 @@ from shijim_live.broker.live import SystemClock
 from shijim_live.broker.login import allow_login
 from shijim_live.broker.order_budget import BUDGET_FILE, OrderBudget
 from shijim_live.broker.shioaji import ShioajiGateway
+from shijim_live.broker.shioaji_orders import ShioajiTrading
 from shijim_live.broker.simulated import SimulatedExchange, SimulationConfig, dated_code
 from shijim_live.broker.simulated_gateway import SimulatedGateway
 from shijim_live.broker.simulated_market import SimulatedMarket
 from shijim_live.broker.simulated_trading import SimulatedOrders, simulated_trading
 from shijim_live.broker.smoke import Smoke, Step
-from shijim_live.broker.trading import AccountKind, TradingGateway
+from shijim_live.broker.trading import AccountKind
 from shijim_live.calendar import MINUTE_NS, SECOND_NS, Market, require_trading_day, session_bounds, trading_day
 from shijim_live.cli_live import mask_stderr, require_test_service
 from shijim_live.command_line import EXIT_FAILED, Verbs, add_place, add_verb, day
@@ -121,7 +122,7 @@ def _simulated(arguments: argparse.Namespace, _: Settings, stop: threading.Event
     market, client = SimulatedMarket(exchange), SimulatedOrders(exchange)
     with tempfile.TemporaryDirectory() as folder:
 
-        def trading() -> TradingGateway:
+        def trading() -> ShioajiTrading:
             client.advance(market.now_ns())
             return simulated_trading(client, Path(folder) / BUDGET_FILE)
 

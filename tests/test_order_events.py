@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -265,6 +265,41 @@ def test_the_time_of_a_future_is_read_by_the_rule(
     assert found == (expected * SECOND_NS, stamp)
 
 
+@pytest.mark.parametrize(("state", "other"), [(State.FUTURES_DEAL, "FORDER"), (State.FUTURES_ORDER, "FDEAL")])
+def test_a_stream_once_read_as_the_wall_clock_is_read_so_where_the_stamp_alone_says_nothing(
+    state: State, other: str
+) -> None:
+    clock = Clock()
+    inbox = OrderEvents(clock)
+    true_ns = int(datetime(2026, 11, 18, 12, 0, tzinfo=UTC).timestamp()) * SECOND_NS  # 20:00 in Taipei, at night
+    wall_ns = true_ns + EIGHT_HOURS * SECOND_NS
+
+    def stamped(of: State, number: int, at_ns: int, market: str) -> Any:
+        clock.ns = at_ns
+        if of is State.FUTURES_DEAL:
+            event = deal_event(ORDERS["F"], _id("deal", number), f"{number:08}", 27_300_000_000, 1, wall_ns, 1)
+            said = event.dict() | {"market_type": market}
+        else:
+            event = order_event(ORDERS["F"], _id("order", number), ("New", "00", ""), wall_ns, NO_PRICE_E6, 0)
+            said = event.dict() | {"order": Row(**(event["order"].dict() | {"market_type": market}))}
+        inbox.received(of, Event(**said))
+        (record,) = inbox.drain()
+        return record
+
+    morning_ns = true_ns + 13 * 3_600 * SECOND_NS
+    assert stamped(state, 1, morning_ns, "Night").stamp is Stamp.EPOCH, "nothing was known of the stream"
+    assert stamped(state, 2, true_ns + SECOND_NS, "Night").stamp is Stamp.WALL
+    recalled = stamped(state, 3, morning_ns, "Night")
+    assert (recalled.exchange_ns, recalled.stamp) == (true_ns, Stamp.WALL)
+    assert stamped(State(other), 4, morning_ns, "Night").stamp is Stamp.EPOCH, "the other stream has a word of its own"
+
+
+def test_a_session_that_only_one_reading_fits_outranks_how_the_stream_was_read_and_our_own_slow_clock() -> None:
+    for doubtful, received in ((Stamp.WALL, DAY_SAMPLE + 86_400), (Stamp.EPOCH, DAY_SAMPLE - 120)):
+        found = event_time(float(DAY_SAMPLE), State.FUTURES_DEAL, "Night", received * SECOND_NS, doubtful)
+        assert found == (DAY_SAMPLE * SECOND_NS, Stamp.EPOCH)  # 15:38 in Taipei; 07:38 is no night
+
+
 # What cannot be read
 
 
@@ -313,18 +348,23 @@ def taken_with(*events: object) -> tuple[list[Any], OrderEvents]:
     return inbox.drain(), inbox
 
 
-def test_an_inbox_that_nobody_drains_drops_what_then_is_a_gap() -> None:
+def test_an_inbox_that_nobody_drains_says_how_many_it_dropped_and_when_the_stream_goes_on_which() -> None:
     clock = Clock()
     inbox = OrderEvents(clock)
     event = deal()
     for _ in range(INBOX_EVENTS_MAX):
         inbox.received(State.STOCK_DEAL, event)
     inbox.received(State.STOCK_DEAL, deal(number=2, sequence="2"))
-    assert len(inbox.drain()) == 1 and inbox.counts.overrun == 1
     inbox.received(State.STOCK_DEAL, deal(number=3, sequence="3"))
-    inbox.drain()
+    first, dropped = inbox.drain()
+    assert isinstance(first, Deal) and isinstance(dropped, Quarantined)
+    assert dropped.reason.startswith("2 events dropped") and dropped.received_ns == clock.ns
+    assert inbox.drain() == [], "said once"
+    assert (inbox.counts.overrun, inbox.counts.quarantined) == (2, 0)
+    inbox.received(State.STOCK_DEAL, deal(number=4, sequence="4"))
+    assert len(inbox.drain()) == 1
     clock.ns += PATIENCE_NS
-    assert inbox.drain() == [Gap("FO:deal", "1", 2, 2)]
+    assert inbox.drain() == [Gap("FO:deal", "1", 2, 3)]
 
 
 def test_events_of_many_threads_are_all_taken_and_each_once() -> None:
@@ -373,7 +413,8 @@ def test_an_id_used_again_for_another_order_event_is_quarantined_and_for_another
 
 
 def test_events_without_a_usable_id_are_read_and_counted_as_untracked() -> None:
-    odd = [Event(**(new().dict() | {"event_id": id_})) for id_ in ("", "v2:whatever", "v1:FO:a:b")]
+    ids = ("", "v2:whatever", "v1:FO:a:b")
+    odd = [Event(**(new(quantity=lots).dict() | {"event_id": id_})) for lots, id_ in enumerate(ids, 1)]
     records, inbox = taken(*odd)
     assert len(records) == 3 and inbox.counts.untracked == 3
     assert event_id("v1:FO:a:b:7") is not None
@@ -383,6 +424,30 @@ def test_what_the_broker_recalls_without_ids_is_known_already() -> None:
     without = [Event(**(event.dict() | {"event_id": ""})) for event in (new(), deal())]
     records, inbox = taken(new(), deal(), *without, *without)
     assert len(records) == 2 and (inbox.counts.repeated, inbox.counts.deals_repeated) == (2, 2)
+
+
+def test_a_report_recalled_without_its_id_and_then_late_with_it_counts_once_and_twins_count_twice() -> None:
+    def fewer(number: int) -> Event:
+        id_ = _id("order", number) if number else ""
+        return order_event(ORDERS["S"], id_, ("UpdateQty", "00", ""), NOW_NS, NO_PRICE_E6, 1)
+
+    for events, ids in (
+        ((0, 7), [0]),
+        ((7, 0), [7]),
+        ((0, 7, 0, 7), [0]),
+        ((0, 7, 8), [0, 8]),  # two alike, as quantity can be taken away twice at once
+        ((0, 0, 7, 8), [0, 8]),
+        ((7, 0, 8), [7, 8]),
+    ):
+        records, inbox = taken(*(fewer(number) for number in events))
+        assert [record.event_id for record in records] == [fewer(number).event_id for number in ids], events
+        assert inbox.counts.repeated == len(events) - len(ids)
+
+
+def test_a_report_that_was_broken_under_its_id_and_recalled_without_it_counts_once() -> None:
+    without = Event(**(new().dict() | {"event_id": ""}))
+    records, _ = taken_with(broken(new(), 1), without, new())
+    assert [type(record) for record in records] == [Quarantined, OrderReport]
 
 
 # The sequence

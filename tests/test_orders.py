@@ -44,7 +44,7 @@ from shijim_live.broker.shioaji import order_classes
 from shijim_live.broker.shioaji_orders import ShioajiTrading
 from shijim_live.broker.simulated_reports import SimulatedOrder, become, trade_of
 from shijim_live.broker.surface import golden
-from shijim_live.broker.trading import AccountKind, AccountUnavailable, HealthState, TradingGateway
+from shijim_live.broker.trading import AccountKind, AccountUnavailable, HealthState
 from shijim_live.calendar import SECOND_NS
 
 ROOT = Path(__file__).parents[1]
@@ -153,6 +153,20 @@ def test_an_option_may_be_sent_with_the_contracts_own_ticks(tmp_path: Path) -> N
 )
 def test_a_combo_that_must_not_be_sent_says_why(changes: dict[str, Any], said: str) -> None:
     assert said in "; ".join(refusals(replace(SPREAD, **changes)))
+
+
+@pytest.mark.parametrize("price_e6", [12.5, 27_300_000_000.0, True, "27300", None, float(NO_PRICE_E6), float("nan")])
+@pytest.mark.parametrize("request_", [STOCK, FUTURE, SPREAD])
+def test_a_price_that_is_no_whole_number_of_millionths_is_refused_everywhere(request_: Any, price_e6: Any) -> None:
+    for kind in (PriceKind.LIMIT, PriceKind.MARKET):
+        asked = replace(request_, price_e6=price_e6, price_kind=kind, time_in_force=TimeInForce.IOC)
+        assert f"price {price_e6!r}: a price is a whole number of millionths" in refusals(asked)
+
+
+@pytest.mark.parametrize("quantity", [1.0, True, "1", None])
+@pytest.mark.parametrize("request_", [STOCK, FUTURE, SPREAD])
+def test_a_quantity_that_is_no_whole_number_is_refused_everywhere(request_: Any, quantity: Any) -> None:
+    assert f"quantity {quantity!r}" in refusals(replace(request_, quantity=quantity))[0]
 
 
 def test_a_futures_range_market_order_may_rest_and_stocks_take_every_pair() -> None:
@@ -320,8 +334,6 @@ def trading(tmp_path: Path, *, live: bool = False) -> tuple[ShioajiTrading, Answ
     client = Answering()
     made = ShioajiTrading(client, order_classes(), OrderBudget(tmp_path / "orders.json"), live=False)
     made._live = live  # a token for real orders cannot be had in a test
-    gateway: TradingGateway = made
-    assert gateway is made
     return made, client
 
 
@@ -396,6 +408,39 @@ def test_a_panic_while_placing_is_an_unknown_outcome_and_so_is_an_answer_that_ca
     assert isinstance(orders.place(STOCK), OutcomeUnknown)
 
 
+class Undecodable:
+    """A trade whose fields the SDK decodes when they are read."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def keys(self) -> list[str]:
+        return ["contract", "order", "status"]
+
+    def __getitem__(self, name: str) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize("name", ["ShioajiTypeError", "ShioajiValueError", "BadRequestError"])
+def test_an_error_while_an_answer_is_read_is_no_refusal_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    orders, client = trading(tmp_path)
+    client.answer = lambda *_: Undecodable(getattr(sdk(), name)("null in order.price"))  # type: ignore[method-assign]
+    answer = orders.place(STOCK)
+    assert isinstance(answer, OutcomeUnknown) and "null in order.price" in answer.text
+    came: list[Any] = []
+    assert orders.place_soon(STOCK, came.append) is None
+    client.asked[-1][1]["cb"](client.answer("place_order", {}))
+    assert [type(one) for one in came] == [OutcomeUnknown]
+
+
+@pytest.mark.parametrize("doubt", ["委託處理中", "STS Request\nTimeout"])
+def test_a_doubt_at_the_end_of_a_long_error_is_one_though_it_is_not_shown(tmp_path: Path, doubt: str) -> None:
+    orders, client = trading(tmp_path)
+    client.errors = [sdk().BadRequestError(f"StatusCode: 400, Detail: {'x' * 300} {doubt}")]
+    answer = orders.place(STOCK)
+    assert isinstance(answer, OutcomeUnknown) and len(answer.text) == 300
+
+
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
@@ -447,6 +492,25 @@ def test_an_intraday_odd_lot_cannot_be_moved_and_a_market_order_has_no_price(tmp
     assert isinstance(odd, Refused) and not odd.sent and "odd lot" in odd.text
     orders.place(replace(STOCK, price_kind=PriceKind.MARKET, price_e6=NO_PRICE_E6))
     assert "no price to change" in orders.move("a1", 1_455_000_000).text  # type: ignore[union-attr]
+
+
+def test_an_option_or_a_block_is_moved_by_its_own_ticks_or_not_at_all(tmp_path: Path) -> None:
+    orders, client = trading(tmp_path)
+    ticks = ((0, 100_000), (10_000_000, 500_000))
+    orders.place(replace(FUTURE, code="TXO27000L6", price_e6=100_500_000, tick_bands=ticks))
+    for price_e6, bands, said in (
+        (100_333_333, (), "no tick rule known: give the contract's"),
+        (101_000_000, (), "no tick rule known: give the contract's"),
+        (100_600_000, ticks, "steps of 0.5"),
+        (101_000_000.0, ticks, "a whole number of millionths"),
+        (NO_PRICE_E6, ticks, "a new price is needed"),
+    ):
+        answer = orders.move("a1", price_e6, bands)  # type: ignore[arg-type]
+        assert isinstance(answer, Refused) and not answer.sent and said in answer.text
+    assert [name for name, _ in client.asked] == ["place_order"]
+    assert isinstance(orders.move("a1", 101_000_000, ticks), Accepted)
+    orders.place(replace(STOCK, lot=Lot.BLOCK))
+    assert isinstance(orders.move("a1", 1_456_010_000), Accepted), "a block trade has a tick of its own"
 
 
 def test_an_order_nobody_here_placed_is_asked_for_and_one_there_is_not_is_refused(tmp_path: Path) -> None:

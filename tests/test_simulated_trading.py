@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shijim_live.broker.awaited_answers import ANSWER_NS_MAX
 from shijim_live.broker.event_sequence import Gap, LateEvent, Restarted, event_id
 from shijim_live.broker.order_events import Deal, OrderReport, Quarantined, Record
 from shijim_live.broker.orders import (
@@ -39,7 +40,7 @@ from shijim_live.broker.simulated import TAIWAN, SimulatedExchange
 from shijim_live.broker.simulated_ledger import Fill, Ledger
 from shijim_live.broker.simulated_order_faults import Fate, OrderFaults
 from shijim_live.broker.simulated_trading import SimulatedOrders, simulated_trading
-from shijim_live.broker.trading import ANSWER_NS_MAX, AccountKind, HealthState
+from shijim_live.broker.trading import AccountKind, HealthState
 from shijim_live.calendar import MINUTE_NS, SECOND_NS
 from shijim_live.instruments import instrument, tick_size_e6
 
@@ -292,15 +293,34 @@ def test_an_answer_can_come_before_the_exchange_has_spoken_and_then_its_word_is_
     assert trading.orders()[0].status is OrderStatus.FAILED
 
 
-def test_an_order_not_waited_for_and_never_acknowledged_is_never_answered() -> None:
+def test_an_order_not_waited_for_and_never_acknowledged_is_unknown_after_half_a_minute() -> None:
     trading, client = begun(1, OrderFaults(unknown=1_000))
     came: list[Any] = []
     for n in range(12):
         asked = StockRequest(code="2330", side=Side.BUY, quantity=1, price_e6=1_400_000_000, custom_field=f"n{n}")
         assert trading.place_soon(asked, came.append) is None
         client.advance(client.now_ns + SECOND_NS)
-    client.advance(client.now_ns + ANSWER_NS_MAX)
-    assert came == [] and 0 < len(trading.orders()) < 12
+    client.advance(client.now_ns + ANSWER_NS_MAX - 12 * SECOND_NS - 1)
+    trading.events.drain()
+    assert came == []
+    client.advance(client.now_ns + 1)
+    trading.events.drain()
+    assert [type(one) for one in came] == [OutcomeUnknown], "the first, and not the others yet"
+    client.advance(client.now_ns + 11 * SECOND_NS)
+    trading.events.drain()
+    assert [type(one) for one in came] == 12 * [OutcomeUnknown] and 0 < len(trading.orders()) < 12
+    client.advance(client.now_ns + MINUTE_NS)
+    trading.events.drain()
+    assert len(came) == 12, "each once"
+
+
+def test_an_answer_in_time_is_the_only_one() -> None:
+    trading, client = begun()
+    came: list[Any] = []
+    trading.place_soon(StockRequest(code="2330", side=Side.BUY, quantity=1, price_e6=1_400_000_000), came.append)
+    client.advance(client.now_ns + 2 * ANSWER_NS_MAX)
+    trading.events.drain()
+    assert [type(one) for one in came] == [Accepted]
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -14,11 +14,13 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from threading import Lock
 from typing import Any, Final, TypeAlias
 from zlib import crc32
 
 import orjson
 
+from shijim_live.broker.awaited_answers import AwaitedAnswers
 from shijim_live.broker.event_sequence import EventSequence, Gap, LateEvent, Notice, Place, Restarted
 from shijim_live.broker.orders import NO_PRICE_E6, Ids, PriceKind, Side
 from shijim_live.broker.plain import exact_e6, plain, seconds_ns, unread_text
@@ -31,6 +33,7 @@ INBOX_EVENTS_MAX: Final = 100_000  # the broker takes 25 orders a second: more t
 # Ids and deals that are remembered, to know them again: a day of the most orders the broker takes.
 REMEMBERED_MAX: Final = 500_000
 UNREAD: Final = -1  # in place of a digest: an event that could not be read, and may come again whole
+NAMELESS: Final = -2  # in place of a digest: a report handed over without an id, which may still come with one
 CLOCK_AHEAD_NS_MAX: Final = MINUTE_NS  # of the exchange before ours; an event cannot be later than its arrival
 
 
@@ -127,7 +130,7 @@ class Deal:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """An event that could not be read: it may have been a fill. Ask for standing orders."""
+    """An event that could not be read, or events that were dropped: fills, maybe. Ask for standing orders."""
 
     event_id: str  # "" where not even that could be read; the number is then missing, too
     received_ns: int
@@ -149,7 +152,7 @@ class Counts:
     deals_repeated: int = 0  # a deal again, under another id or none
     untracked: int = 0  # without an id that can be followed
     quarantined: int = 0
-    overrun: int = 0  # dropped because nobody drained; they are missing numbers as well
+    overrun: int = 0  # dropped because nobody drained
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +169,13 @@ class OrderEvents:
     def __init__(self, now_ns: Callable[[], int] = time.time_ns) -> None:
         self.counts = Counts()
         self.sequence = EventSequence()
+        self.awaited = AwaitedAnswers(now_ns)  # here, as it outlives a login, and the trader's thread comes by
         self._now_ns = now_ns
         self._inbox: deque[tuple[object, int]] = deque()
         self._digests: OrderedDict[object, int] = OrderedDict()  # event id or deal → CRC of what it said
+        self._overrun_lock = Lock()  # the SDK's thread and one that recalls may drop at once
+        self._overrun_told = 0
+        self._read_as: dict[State, Stamp] = {}  # how a stream's stamps were read last
 
     def received(self, state: object, event: object) -> None:
         """The SDK's callback: any thread, never raises, keeps nothing of the SDK's."""
@@ -181,12 +188,17 @@ class OrderEvents:
         except BaseException as error:  # noqa: BLE001 - reading may panic, and a panic is no Exception
             copied = _Unread(f"{type(error).__name__}: {error}", unread_text(event))
         if len(self._inbox) >= INBOX_EVENTS_MAX:
-            self.counts.overrun += 1
+            with self._overrun_lock:
+                self.counts.overrun += 1
             return
         self._inbox.append((copied, received_ns))
 
     def drain(self) -> list[Record]:
-        """What has come since the last time, in the order it came, and what is known to be missing by now."""
+        """What has come since the last time, in the order it came, and what is known to be missing by now.
+
+        Before that it tells who placed an order without waiting, and has no answer in time, that nothing is known.
+        """
+        self.awaited.give_up()  # first: a callback that raises must not cost what was taken out of the inbox
         found: list[Record] = []
         for _ in range(len(self._inbox)):
             copied, received_ns = self._inbox.popleft()
@@ -194,7 +206,12 @@ class OrderEvents:
             record = self._record(copied, received_ns)
             if record is not None:
                 found.append(record)
-        return found + self.sequence.overdue(self._now_ns())
+        now_ns = self._now_ns()
+        if dropped := self.counts.overrun - self._overrun_told:
+            self._overrun_told += dropped
+            reason = f"{dropped} events dropped: {INBOX_EVENTS_MAX} waited already. Drain more often; ask for orders"
+            found.append(Quarantined("", now_ns, reason, ""))
+        return found + self.sequence.overdue(now_ns)
 
     def _record(self, copied: object, received_ns: int) -> OrderReport | Deal | Quarantined | None:
         """None for what is known already."""
@@ -206,13 +223,17 @@ class OrderEvents:
         place = self.sequence.take(event_id, received_ns)
         self.counts.untracked += place is Place.UNTRACKED
         try:
-            record = read_event(state, event, orjson.dumps(event).decode(), received_ns)
+            kind = State(str(state))
+            doubtful = self._read_as.get(kind, Stamp.EPOCH)
+            record = read_event(kind, event, orjson.dumps(event).decode(), received_ns, doubtful)
         except (ValueError, KeyError, TypeError) as error:
             if place is Place.REPEATED:
                 self.counts.repeated += 1
                 return None
             self._remember(event_id, UNREAD)
             return self._quarantined(event_id, received_ns, f"{type(error).__name__}: {error}", unread_text(event))
+        if record.stamp is not Stamp.ABSENT:
+            self._read_as[kind] = record.stamp
         return self._once(record, place)
 
     def _once(self, record: OrderReport | Deal, place: Place) -> OrderReport | Deal | Quarantined | None:
@@ -225,10 +246,16 @@ class OrderEvents:
         else:
             # The same without its id, as the broker's own record of the day may have it.
             said = record.raw.replace(f'"event_id":"{record.event_id}"', '"event_id":""', 1)
-            same, digest = said, 0
+            same, digest = said, NAMELESS
             if record.event_id:
-                self._remember(said, 0)
                 same, digest = record.event_id, crc32(record.raw.encode())
+                nameless = self._digests.get(said) == NAMELESS
+                self._remember(said, 0)
+                if nameless and self._digests.get(same, UNREAD) == UNREAD:
+                    # Handed over as it came, recalled without its id: this is it, and the next one alike is another.
+                    self._remember(same, digest)
+                    self.counts.repeated += 1
+                    return None
         before = self._digests.get(same)
         if before is None and isinstance(record, OrderReport) and place is Place.REPEATED:
             before = digest  # forgotten since, but its number is not
@@ -237,7 +264,7 @@ class OrderEvents:
             self.counts.deals += isinstance(record, Deal)
             self.counts.reports += isinstance(record, OrderReport)
             return record
-        if before != digest:
+        if before != digest and digest != NAMELESS:
             reason = f"{same}: said before with other figures"
             return self._quarantined(record.event_id, record.received_ns, reason, record.raw)
         if isinstance(record, Deal) and place is not Place.REPEATED:
@@ -259,15 +286,17 @@ class OrderEvents:
 # One event
 
 
-def read_event(state: object, event: Mapping[str, Any], raw: str, received_ns: int) -> OrderReport | Deal:
+def read_event(
+    state: State, event: Mapping[str, Any], raw: str, received_ns: int, doubtful: Stamp
+) -> OrderReport | Deal:
     """A record of an event that was copied. ValueError, KeyError, TypeError: what is wrong with it."""
-    kind = State(str(state))
-    return _report(kind, event, raw, received_ns) if kind in ORDER_STATES else _deal(kind, event, raw, received_ns)
+    read = _report if state in ORDER_STATES else _deal
+    return read(state, event, raw, received_ns, doubtful)
 
 
-def _report(state: State, event: Mapping[str, Any], raw: str, received_ns: int) -> OrderReport:
+def _report(state: State, event: Mapping[str, Any], raw: str, received_ns: int, doubtful: Stamp) -> OrderReport:
     operation, order, status, contract = event["operation"], event["order"], event["status"], event["contract"]
-    exchange_ns, stamp = event_time(status["exchange_ts"], state, _said(order, "market_type"), received_ns)
+    exchange_ns, stamp = event_time(status["exchange_ts"], state, _said(order, "market_type"), received_ns, doubtful)
     price_e6 = exact_e6(order["price"])
     if order["price_type"] != PriceKind.LIMIT and price_e6 == 0:
         price_e6 = NO_PRICE_E6
@@ -298,8 +327,8 @@ def _report(state: State, event: Mapping[str, Any], raw: str, received_ns: int) 
     )
 
 
-def _deal(state: State, event: Mapping[str, Any], raw: str, received_ns: int) -> Deal:
-    exchange_ns, stamp = event_time(event["ts"], state, _said(event, "market_type"), received_ns)
+def _deal(state: State, event: Mapping[str, Any], raw: str, received_ns: int, doubtful: Stamp) -> Deal:
+    exchange_ns, stamp = event_time(event["ts"], state, _said(event, "market_type"), received_ns, doubtful)
     price_e6, quantity = exact_e6(event["price"]), _count(event, "quantity")
     if price_e6 <= 0 or quantity == 0:
         raise ValueError(f"a deal of {event['quantity']} at {event['price']}")
@@ -329,11 +358,15 @@ def _deal(state: State, event: Mapping[str, Any], raw: str, received_ns: int) ->
     )
 
 
-def event_time(seconds: object, state: State, market: str, received_ns: int) -> tuple[int, Stamp]:
+def event_time(
+    seconds: object, state: State, market: str, received_ns: int, doubtful: Stamp = Stamp.EPOCH
+) -> tuple[int, Stamp]:
     """When an event happened. Stocks say seconds since the epoch; what futures say is not confirmed.
 
-    A stamp of a future is the wall clock instead – known samples of the night fit nothing else – where as an epoch it
-    would be later than its own arrival, or in a session that the event denies and the wall clock's reading confirms.
+    A stamp of a future is read – as an epoch, or as the wall clock: known samples of the night fit nothing else – so
+    that it lies in the session that the event names. Where both readings do, it is the wall clock if the epoch would be
+    later than its own arrival; else `doubtful`, as its stream was read before: at night, what is recalled hours later
+    does not tell.
     """
     stamp_ns = seconds_ns(seconds)
     if stamp_ns == 0:
@@ -341,9 +374,12 @@ def event_time(seconds: object, state: State, market: str, received_ns: int) -> 
     if state not in (State.FUTURES_ORDER, State.FUTURES_DEAL):
         return stamp_ns, Stamp.EPOCH
     wall_ns = stamp_ns - TAIPEI_OFFSET_NS
-    too_late = stamp_ns > received_ns + CLOCK_AHEAD_NS_MAX
-    denied = market != "" and not _of_market(stamp_ns, market) and _of_market(wall_ns, market)
-    return (wall_ns, Stamp.WALL) if too_late or denied else (stamp_ns, Stamp.EPOCH)
+    as_epoch, as_wall = (market == "" or _of_market(ns, market) for ns in (stamp_ns, wall_ns))
+    if as_epoch != as_wall:
+        reading = Stamp.WALL if as_wall else Stamp.EPOCH
+    else:
+        reading = Stamp.WALL if stamp_ns > received_ns + CLOCK_AHEAD_NS_MAX else doubtful
+    return (wall_ns if reading is Stamp.WALL else stamp_ns), reading
 
 
 def _of_market(ns: int, market: str) -> bool:

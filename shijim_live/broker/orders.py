@@ -202,7 +202,7 @@ def _stock_refusals(order: StockRequest) -> list[str]:
         found.append(f"{order.condition}: borrowed shares are sold, not bought")
     if order.day_trade and (order.lot is not Lot.COMMON or order.condition is not Condition.CASH):
         found.append("day_trade: of round lots for cash only")
-    bands = BLOCK_TICKS if order.lot is Lot.BLOCK else order.tick_bands
+    bands = _bands_of(order.lot, order.tick_bands)
     return found + code_refusals(order.code, Market.STOCK, bands) + tick_refusals(order.code, order.price_e6, bands)
 
 
@@ -216,7 +216,7 @@ def _futures_refusals(order: FuturesRequest) -> list[str]:
 
 def _combo_refusals(order: ComboRequest) -> list[str]:
     found = quantity_refusals(order.quantity, CONTRACTS_MAX, "contracts")
-    found += _market_rod(order.price_kind, order.time_in_force)
+    found += price_refusals(order.price_e6) + _market_rod(order.price_kind, order.time_in_force)
     codes = [leg.code for leg in order.legs]
     if len(codes) != COMBO_LEGS or len(set(codes)) != len(codes):
         found.append(f"legs {', '.join(codes) or 'none'}: a combo has {COMBO_LEGS}, of different contracts")
@@ -232,6 +232,27 @@ def _market_rod(kind: PriceKind, lasting: TimeInForce) -> list[str]:
     return []
 
 
+def move_refusals(standing: StandingOrder, price_e6: int, tick_bands: TickBands) -> list[str]:
+    """Why an order must not be given the price. `tick_bands`: the contract's own, needed as in its request."""
+    if standing.lot == Lot.INTRADAY_ODD:
+        return ["an intraday odd lot cannot change its price: cancel it, and place another"]
+    if standing.price_e6 == NO_PRICE_E6:
+        return ["a market order has no price to change"]
+    if problems := price_refusals(price_e6):
+        return problems
+    if price_e6 == NO_PRICE_E6:
+        return ["no price: a new price is needed"]
+    try:
+        bands = _bands_of(standing.lot, tick_bands) or instrument(standing.code).tick_bands
+    except UnknownInstrument as error:
+        return [_no_tick_rule(error)]
+    return tick_refusals(standing.code, price_e6, bands)
+
+
+def _bands_of(lot: str, tick_bands: TickBands) -> TickBands:
+    return BLOCK_TICKS if lot == Lot.BLOCK else tick_bands
+
+
 def quantity_refusals(quantity: int, most: int, unit: str) -> list[str]:
     if type(quantity) is not int or not 1 <= quantity <= most:
         return [f"quantity {quantity!r}: 1 to {most} {unit} an order"]
@@ -243,7 +264,7 @@ def code_refusals(code: str, market: Market, tick_bands: TickBands) -> list[str]
     try:
         known = instrument(code)
     except UnknownInstrument as error:
-        return [] if tick_bands else [f"no tick rule known: give the contract's ({error})"]
+        return [] if tick_bands else [_no_tick_rule(error)]
     if known.market is not market:
         return [f"{code}: no {market} instrument"]
     if market is Market.FUTURES and root_of(code) is None:
@@ -251,11 +272,22 @@ def code_refusals(code: str, market: Market, tick_bands: TickBands) -> list[str]
     return []
 
 
+def _no_tick_rule(error: UnknownInstrument) -> str:
+    return f"no tick rule known: give the contract's ({error})"
+
+
+def price_refusals(price_e6: int) -> list[str]:
+    """What is no price at all: a float would be sent, and nearly be the price that was meant."""
+    return [] if type(price_e6) is int else [f"price {price_e6!r}: a price is a whole number of millionths"]
+
+
 def tick_refusals(code: str, price_e6: int, tick_bands: TickBands = ()) -> list[str]:
     """A price that the exchange has no place for."""
+    if problems := price_refusals(price_e6):
+        return problems
     if price_e6 == NO_PRICE_E6:
         return []
-    if type(price_e6) is not int or price_e6 <= 0:
+    if price_e6 <= 0:
         return [f"price {_shown(price_e6)}: a price is positive"]
     if not tick_bands:
         try:

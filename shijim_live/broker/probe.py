@@ -33,8 +33,8 @@ from shijim_live.broker.order_events import OrderReport
 from shijim_live.broker.orders import Accepted, FuturesRequest, StockRequest
 from shijim_live.broker.session_steps import TimePassed
 from shijim_live.broker.shioaji import quote_classes
+from shijim_live.broker.shioaji_orders import ShioajiTrading
 from shijim_live.broker.subscriptions import CONFIRM_NS
-from shijim_live.broker.trading import TradingGateway
 from shijim_live.calendar import SECOND_NS, to_exchange_ns
 
 FIRST_QUOTE_NS_MAX: Final = 60 * SECOND_NS  # a quiet code is given up: how long it takes is then the market's affair
@@ -179,7 +179,7 @@ def probe(
 
 
 def order_measures(
-    trading: TradingGateway,
+    trading: ShioajiTrading,
     request: StockRequest | FuturesRequest,
     rounds: int,
     now_ns: Callable[[], int],

@@ -23,25 +23,24 @@ from shijim_live.broker.account_reads import (
     settlement_of,
     standing_of,
 )
+from shijim_live.broker.awaited_answers import AWAITED_MAX
 from shijim_live.broker.login import OrdersForbidden, OrdersToken, one_line
 from shijim_live.broker.order_budget import OrderBudget
 from shijim_live.broker.order_client import Client, OrderClasses, sdk_order, sdk_price
 from shijim_live.broker.order_events import OrderEvents
 from shijim_live.broker.orders import (
-    NO_PRICE_E6,
     Accepted,
     Answer,
     ComboRequest,
     FuturesRequest,
-    Lot,
     OrderStatus,
     OutcomeUnknown,
     Refused,
     Request,
     StandingOrder,
     StockRequest,
+    move_refusals,
     refusals,
-    tick_refusals,
 )
 from shijim_live.broker.trading import (
     AccountKind,
@@ -55,6 +54,7 @@ from shijim_live.broker.trading import (
     TradingAccount,
     TradingLimits,
 )
+from shijim_live.instruments import TickBands
 
 ANSWER_MS_MAX: Final = 30_000  # the SDK's own; the broker takes 40 to 140 ms
 TRADES_MAX: Final = 100_000  # the SDK's handles of today's orders; more were not placed by this person
@@ -74,7 +74,11 @@ STALE: Final = "update_status"  # "Please run update_status first to get trade d
 
 
 class ShioajiTrading:
-    """Orders and accounts of one login. OrdersForbidden for real money without the token that says so."""
+    """Orders and accounts of one login. OrdersForbidden for real money without the token that says so.
+
+    Calls block until the broker answered, `place_soon` apart. None raises over what the broker says of an order: that
+    is its answer. Reads raise AccountUnavailable.
+    """
 
     def __init__(
         self,
@@ -103,7 +107,7 @@ class ShioajiTrading:
     # New orders
 
     def place(self, request: StockRequest | FuturesRequest) -> Answer:
-        """A new order; waits for the broker."""
+        """A new order. After OutcomeUnknown it is looked for among the standing orders, and never sent again."""
         ready = self._ready(request)
         if isinstance(ready, Refused):
             return ready
@@ -111,25 +115,33 @@ class ShioajiTrading:
         return self._asked(lambda: self._client.place_order(contract, order, timeout=ANSWER_MS_MAX), self._trades)
 
     def place_soon(self, request: StockRequest | FuturesRequest, answered: Callable[[Answer], None]) -> Answer | None:
-        """A new order; does not wait. `answered` is called once, on a thread of the SDK's; it must not raise."""
+        """The same without waiting: None, and the answer later; or a refusal, or a failure, at once.
+
+        `answered` is called once, and must not raise: on a thread of the SDK's, or, where no answer came within
+        `ANSWER_NS_MAX`, with OutcomeUnknown by `events.drain`. An answer after that is told by its events alone.
+        """
         ready = self._ready(request)
         if isinstance(ready, Refused):
             return ready
         contract, order = ready
+        awaited = self.events.awaited
+        number = awaited.expect(answered)
+        if number is None:
+            return Refused(f"{AWAITED_MAX} orders have no answer yet: drain the events, which ends it", sent=False)
 
         def came(trade: Any) -> None:
-            answered(self._asked(lambda: trade, self._trades))
+            awaited.answer(number, self._answered(trade, self._trades))
 
         try:
             self._client.place_order(contract, order, timeout=0, cb=came)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 - the SDK's panics are no Exception
-            return self._failed(error)
+            return self._failed(error) if awaited.forget(number) else None
         return None
 
     def place_combo(self, request: ComboRequest) -> Answer:
-        """A new order of two contracts; waits."""
+        """A new order of two contracts; the broker's test service has none."""
         if not self._live:
             return Refused("the broker's test service has no combo orders", sent=False)
         ready = self._ready(request)
@@ -183,16 +195,15 @@ class ShioajiTrading:
 
     # Orders that stand
 
-    def move(self, order_id: str, price_e6: int) -> Answer:
-        """Another price; costs the place in the queue, and counts as a new order."""
+    def move(self, order_id: str, price_e6: int, tick_bands: TickBands = ()) -> Answer:
+        """Another price; costs the place in the queue, and counts as a new order. Not of intraday odd lots.
+
+        `tick_bands`: the contract's own, needed of a code whose ticks we do not know (an option, a warrant).
+        """
         standing = self._standing(order_id)
         if isinstance(standing, Refused):
             return standing
-        if standing.lot == Lot.INTRADAY_ODD:
-            return Refused("an intraday odd lot cannot change its price: cancel it, and place another", sent=False)
-        if standing.price_e6 == NO_PRICE_E6:
-            return Refused("a market order has no price to change", sent=False)
-        if problems := tick_refusals(standing.code, price_e6):
+        if problems := move_refusals(standing, price_e6, tick_bands):
             return Refused("; ".join(problems), sent=False)
         if too_many := self._too_many():
             return too_many
@@ -200,7 +211,10 @@ class ShioajiTrading:
         return self._changed(order_id, lambda of: self._client.update_order(of, price=price, timeout=ANSWER_MS_MAX))
 
     def reduce(self, order_id: str, by: int) -> Answer:
-        """Takes `by` away. The SDK's `qty` is what goes, not what is left: of 10, qty=2 is answered as 2 cancelled."""
+        """Takes `by` away, in the order's unit. Never adds: the exchanges know no larger quantity.
+
+        The SDK's `qty` is what goes, not what is left: of 10, qty=2 is answered as 2 cancelled.
+        """
         standing = self._standing(order_id)
         if isinstance(standing, Refused):
             return standing
@@ -270,11 +284,20 @@ class ShioajiTrading:
     def _asked(self, ask: Callable[[], Any], handles: dict[str, Any]) -> Answer:
         try:
             trade = ask()
-            standing = standing_of(trade)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 - the SDK's panics are no Exception
             return self._failed(error)
+        return self._answered(trade, handles)
+
+    def _answered(self, trade: Any, handles: dict[str, Any]) -> Answer:
+        """What a trade says. It was sent: an error while it is read refuses nothing, whatever its class."""
+        try:
+            standing = standing_of(trade)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - the SDK's panics are no Exception
+            return OutcomeUnknown(one_line(error, self._secrets))
         if standing.status is OrderStatus.FAILED:
             if any(doubt in standing.text for doubt in IN_DOUBT):
                 return OutcomeUnknown(standing.text)
@@ -287,22 +310,23 @@ class ShioajiTrading:
         return Accepted(standing.ids, standing.status, standing.text)
 
     def _failed(self, error: BaseException) -> Refused | OutcomeUnknown:
-        said = one_line(error, self._secrets)
+        shown = one_line(error, self._secrets)
+        said = " ".join(str(error).split())  # whole: what is shown is cut and masked, and the doubt may be behind
         names = {cls.__name__ for cls in type(error).__mro__}
         if names & REFUSING and not any(doubt in said for doubt in IN_DOUBT):
-            return Refused(said)
-        return OutcomeUnknown(said)
+            return Refused(shown)
+        return OutcomeUnknown(shown)
 
     # What the broker remembers
 
     def orders(self) -> list[StandingOrder]:
-        """Every order of today, asked anew. AccountUnavailable."""
+        """Every order of today by the broker's own account, asked anew: also those of other programs."""
         for account in self._owned():
             self._read(partial(self._client.update_status, account, timeout=ANSWER_MS_MAX))
         return self._listed(self._client.list_trades, self._trades)
 
     def combos(self) -> list[StandingOrder]:
-        """Every combo order of today, asked anew. AccountUnavailable."""
+        """Every combo order of today, asked anew."""
         for account in self._owned():
             if account_of(account).kind is AccountKind.FUTURES:
                 self._read(partial(self._client.update_combostatus, account, timeout=ANSWER_MS_MAX))
@@ -315,12 +339,15 @@ class ShioajiTrading:
         )
 
     def subscribe_events(self) -> None:
-        """Twice is no harm. AccountUnavailable."""
+        """Asks for the events of every account; again after a reconnection, which may have forgotten it."""
         for account in self._owned():
             self._read(partial(self._client.subscribe_trade, account, timeout=ANSWER_MS_MAX))
 
     def recall_events(self) -> None:
-        """What is known already is dropped by `events`. AccountUnavailable."""
+        """Has today's events sent through `events` once more: what is known is dropped there, what was missed is new.
+
+        The broker's test service remembers none.
+        """
         for account in self._owned():
             for state, event in self._read(partial(self._client.order_deal_records, account, timeout=ANSWER_MS_MAX)):
                 self.events.received(state, event)
@@ -342,7 +369,7 @@ class ShioajiTrading:
         return listed
 
     def health(self, account: TradingAccount) -> Health:
-        """Asks the SDK's memory, nobody else."""
+        """Whether the SDK has missed events; asks its memory, nobody else."""
         return self._explained(lambda: health_of(self._client.trade_cache_health(self._sdk_account(account))))
 
     # Accounts

@@ -26,7 +26,8 @@ from shijim_live.broker.orders import (
 )
 from shijim_live.broker.plain import exact_e6
 from shijim_live.broker.session_steps import TimePassed
-from shijim_live.broker.trading import AccountKind, TradingAccount, TradingGateway
+from shijim_live.broker.shioaji_orders import ShioajiTrading
+from shijim_live.broker.trading import AccountKind, TradingAccount
 from shijim_live.calendar import SECOND_NS
 from shijim_live.instruments import instrument, tick_size_e6
 
@@ -98,7 +99,7 @@ class Smoke:
     def __init__(
         self,
         gateway: Gateway,
-        trading: Callable[[], TradingGateway],
+        trading: Callable[[], ShioajiTrading],
         clock: Callable[[Inbox], Clock],
         let_pass: Callable[[int], None],
         *,

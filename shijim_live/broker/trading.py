@@ -1,22 +1,12 @@
-"""The broker as a trader sees it: what can be done with orders, and what an account says. Decides nothing.
-
-`shioaji_orders.py` is it over the SDK's client, be that the real one or the one of `simulated_trading.py`.
-"""
+"""What an account says: money, positions, limits, health, as our records. Asks nobody; `shioaji_orders.py` does."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date
 from enum import StrEnum
-from typing import Final, Protocol
 
 from shijim_live.broker.gateway import GatewayError
-from shijim_live.broker.order_events import OrderEvents
-from shijim_live.broker.orders import Answer, ComboRequest, Condition, FuturesRequest, Side, StandingOrder, StockRequest
-from shijim_live.calendar import SECOND_NS
-
-ANSWER_NS_MAX: Final = 30 * SECOND_NS  # of `place_soon`: nobody else watches
+from shijim_live.broker.orders import Condition, Side
 
 
 class AccountUnavailable(GatewayError):
@@ -144,66 +134,3 @@ class ProfitAndLoss:
     pnl_e6: int
     date: str
     raw: str = field(repr=False)
-
-
-class TradingGateway(Protocol):
-    """Orders and accounts of one login. Calls block until the broker answered, `place_soon` apart.
-
-    No call raises over what the broker says of an order: that is its answer. Reads raise AccountUnavailable.
-    """
-
-    events: OrderEvents
-
-    def place(self, request: StockRequest | FuturesRequest) -> Answer:
-        """A new order. After OutcomeUnknown it is looked for among the standing orders, and never sent again."""
-
-    def place_soon(self, request: StockRequest | FuturesRequest, answered: Callable[[Answer], None]) -> Answer | None:
-        """The same without waiting: None, and the answer later on a thread of the SDK's; or a refusal at once.
-
-        No answer within `ANSWER_NS_MAX` is an unknown outcome.
-        """
-
-    def move(self, order_id: str, price_e6: int) -> Answer:
-        """Another price, and the end of the queue. Not of intraday odd lots."""
-
-    def reduce(self, order_id: str, by: int) -> Answer:
-        """So many fewer, in the order's unit. Never more: the exchanges know no larger quantity."""
-
-    def cancel(self, order_id: str) -> Answer:
-        """Takes back what is left."""
-
-    def place_combo(self, request: ComboRequest) -> Answer:
-        """A new order of two contracts; the broker's test service has none."""
-
-    def cancel_combo(self, order_id: str) -> Answer: ...
-
-    def orders(self) -> list[StandingOrder]:
-        """Every order of today by the broker's own account, asked anew: also those of other programs."""
-
-    def combos(self) -> list[StandingOrder]: ...
-
-    def subscribe_events(self) -> None:
-        """Asks for the events of every account; again after a reconnection, which may have forgotten it."""
-
-    def recall_events(self) -> None:
-        """Has today's events sent through `events` once more: what is known is dropped there, what was missed is new.
-
-        The broker's test service remembers none.
-        """
-
-    def health(self, account: TradingAccount) -> Health:
-        """Whether the SDK has missed events; asks nobody."""
-
-    def accounts(self) -> tuple[TradingAccount, ...]: ...
-
-    def balance(self, account: TradingAccount) -> Balance: ...
-
-    def margin(self, account: TradingAccount) -> Margin: ...
-
-    def limits(self, account: TradingAccount) -> TradingLimits: ...
-
-    def positions(self, account: TradingAccount) -> list[Position]: ...
-
-    def settlements(self, account: TradingAccount) -> list[Settlement]: ...
-
-    def profit_and_loss(self, account: TradingAccount, first: date, last: date) -> list[ProfitAndLoss]: ...
