@@ -35,6 +35,7 @@ from shijim_live.events import (
     Trade,
     decode_all,
 )
+from shijim_live.instruments import UnknownInstrument
 from shijim_live.record import wal
 from shijim_live.store.lake import Lake
 from shijim_pipelines.archive import archive_all
@@ -190,14 +191,33 @@ def test_what_another_source_recorded_is_not_this_historys(tmp_path: Path) -> No
 
 
 def test_history_that_cannot_exist_ends_the_gap_and_a_code_nobody_knows_too(tmp_path: Path) -> None:
-    recorded(tmp_path, WHOLE[:4] + WHOLE[6:])
+    unknown = trades("MXFD6", OPEN, [1] * 20)
+    recorded(tmp_path, WHOLE[:4] + WHOLE[6:] + unknown[:4] + unknown[6:])
 
     def none(code: str) -> Columns:
-        raise HistoryUnavailable(f"no history of {code} is kept")
+        if code == "MXFD6":
+            raise UnknownInstrument(f"{code} is none")
+        raise HistoryUnavailable(f"no history of {code} is kept", for_good=True)
 
-    assert filled(tmp_path, Told(none)).unrecoverable == 1
-    assert states(tmp_path) == ["UNRECOVERABLE"]
-    assert "no history of TXFD6 is kept" in str(read_ledger(tmp_path / "reports", DAY)[-1].evidence)
+    assert filled(tmp_path, Told(none)).unrecoverable == 2
+    assert states(tmp_path) == ["UNRECOVERABLE"] * 2
+    assert "no history of TXFD6 is kept" in str(read_ledger(tmp_path / "reports", DAY)[-2].evidence)
+
+
+def test_a_list_of_contracts_that_is_not_there_yet_ends_no_gap(tmp_path: Path) -> None:
+    codes = ("TXFD6", "MXFD6", "TMFD6")
+    whole = {code: trades(code, OPEN, [1] * 20) for code in codes}
+    recorded(tmp_path, [event for each in whole.values() for event in each[:4] + each[6:]])
+
+    def unlisted(code: str) -> Columns:
+        raise HistoryUnavailable(f"{code}: the broker lists no such contract")
+
+    history = Told(unlisted)
+    done = filled(tmp_path, history)
+    assert sorted(history.asked) == sorted(codes) and (done.unrecoverable, done.exhausted) == (0, "")
+    assert states(tmp_path) == ["CLASSIFIED"] * 3
+    assert {left.reason for left in done.left} == {f"{code}: the broker lists no such contract" for code in codes}
+    assert filled(tmp_path, Told(lambda code: told(whole[code]))).gaps == 3
 
 
 def test_the_cheapest_gaps_are_asked_for_first_and_nothing_after_the_quota_ended(tmp_path: Path) -> None:

@@ -301,6 +301,7 @@ class ShioajiHistory:
 def _contract(client: HistoryClient, code: str) -> Any:
     found = client.contracts.get(code)
     if found is None:
+        # Not for good: before its hour the list of a day is not there, or broke off.
         raise HistoryUnavailable(f"{code}: the broker lists no such contract, now or any more")
     return found
 

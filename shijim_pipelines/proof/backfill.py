@@ -243,12 +243,8 @@ def _fill_code(attempt: _Attempt, code: str, entries: list[Entry]) -> None:
     except AnswerRefused as error:
         assert isinstance(error.answer, Columns), "a refusal of ticks holds them"
         columns, refusal = error.answer, str(error)
-    except (QuotaExhausted, NotAnswered, QuestionRefused) as error:
+    except (QuotaExhausted, NotAnswered, QuestionRefused, HistoryUnavailable, UnknownInstrument) as error:
         _unanswered(attempt, entries, error)
-        return
-    except (HistoryUnavailable, UnknownInstrument) as error:
-        evidence: Evidence = {"reason": str(error)}
-        attempt.changes += [Change(entry.gap_id, State.UNRECOVERABLE, evidence) for entry in entries]
         return
     raw = answer.raw_table(columns)
     if refusal:
@@ -266,13 +262,17 @@ def _fill_code(attempt: _Attempt, code: str, entries: list[Entry]) -> None:
         _quarantine(attempt, code, content, left)
 
 
-def _unanswered(attempt: _Attempt, entries: Sequence[Entry], error: RuntimeError) -> None:
-    """No answer: the gaps stay open; one code may be at fault, an exhausted quota and several codes are not."""
+def _unanswered(attempt: _Attempt, entries: Sequence[Entry], error: Exception) -> None:
+    """No answer: the gaps stay open, unless there will never be one. One code may be at fault, several are not."""
     attempt.asked.pop()
-    attempt.unanswered += 1
+    reason: Evidence = {"reason": str(error)}
+    if isinstance(error, UnknownInstrument) or (isinstance(error, HistoryUnavailable) and error.for_good):
+        attempt.changes += [Change(entry.gap_id, State.UNRECOVERABLE, reason) for entry in entries]
+        return
+    attempt.reasons |= {entry.gap_id: reason for entry in entries}
+    attempt.unanswered += isinstance(error, NotAnswered | QuestionRefused)
     if isinstance(error, QuotaExhausted) or attempt.unanswered >= UNANSWERED_MAX:
         attempt.exhausted = str(error)
-    attempt.reasons |= {entry.gap_id: {"reason": str(error)} for entry in entries}
 
 
 def _prove(attempt: _Attempt, code: str, entries: list[Entry], raw: pa.Table, digest: str) -> list[Entry]:
