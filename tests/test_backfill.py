@@ -19,6 +19,7 @@ from shijim_live.broker.history import (
     Columns,
     HistoryUnavailable,
     NotAnswered,
+    QuestionRefused,
     QuotaExhausted,
     Row,
 )
@@ -321,6 +322,23 @@ def test_one_code_without_an_answer_keeps_no_other_from_being_filled_and_two_end
     assert set(states(other)) == {"CLASSIFIED"}
     lost.clear()
     assert filled(other, history).left == ()
+
+
+def test_codes_about_which_the_question_is_refused_keep_no_other_from_being_filled(tmp_path: Path) -> None:
+    events = {code: trades(code, OPEN, [1] * length) for code, length in (("MXFD6", 40), ("TMFD6", 30), ("TXFD6", 20))}
+    recorded(tmp_path, [event for each in events.values() for event in each[:4] + each[6:]])
+
+    def refused(code: str) -> Columns:
+        if code != "MXFD6":
+            raise QuestionRefused(f"ticks of {code} on {DAY}: the broker refuses the question (ValidationError)")
+        return told(events[code])
+
+    history = Told(refused)
+    done = filled(tmp_path, history)
+    assert history.asked == ["TXFD6", "TMFD6", "MXFD6"] and done.asked == ("MXFD6",)
+    assert (done.gaps, done.unrecoverable, done.exhausted) == (1, 0, "")
+    assert {(left.code, "refuses the question" in left.reason) for left in done.left} == {
+        ("TXFD6", True), ("TMFD6", True)}  # fmt: skip
 
 
 def test_a_gap_that_late_trades_made_smaller_is_filled_for_the_rest(tmp_path: Path) -> None:

@@ -270,7 +270,7 @@ def _unanswered(attempt: _Attempt, entries: Sequence[Entry], error: Exception) -
         attempt.changes += [Change(entry.gap_id, State.UNRECOVERABLE, reason) for entry in entries]
         return
     attempt.reasons |= {entry.gap_id: reason for entry in entries}
-    attempt.unanswered += isinstance(error, NotAnswered | QuestionRefused)
+    attempt.unanswered += isinstance(error, NotAnswered)
     if isinstance(error, QuotaExhausted) or attempt.unanswered >= UNANSWERED_MAX:
         attempt.exhausted = str(error)
 
