@@ -191,6 +191,19 @@ def test_what_another_source_recorded_is_not_this_historys(tmp_path: Path) -> No
     )
 
 
+@pytest.mark.parametrize(("source", "others"), [("shioaji", "simulated"), ("simulated", "shioaji"),
+                                                ("shioaji-simulation", "shioaji")])  # fmt: skip
+def test_a_history_of_another_market_leaves_the_gap_for_its_own(source: str, others: str, tmp_path: Path) -> None:
+    recorded(tmp_path, WHOLE[:4] + WHOLE[6:], source=source)
+    history = Told(told(WHOLE))
+    history.source = others
+    done = filled(tmp_path, history)
+    assert (history.asked, done.unrecoverable, states(tmp_path)) == ([], 0, ["CLASSIFIED"])
+    assert f"the history of {others} holds nothing of what {source} recorded" in done.left[0].reason
+    history.source = source
+    assert filled(tmp_path, history).gaps == 1
+
+
 def test_history_that_cannot_exist_ends_the_gap_and_a_code_nobody_knows_too(tmp_path: Path) -> None:
     unknown = trades("MXFD6", OPEN, [1] * 20)
     recorded(tmp_path, WHOLE[:4] + WHOLE[6:] + unknown[:4] + unknown[6:])

@@ -21,6 +21,7 @@ __all__ = [
     "SCANNER_COUNT_MAX",
     "SCANNER_TYPES",
     "SNAPSHOT_CODES_MAX",
+    "WITHOUT_HISTORY",
     "AnswerRefused",
     "Columns",
     "History",
@@ -45,6 +46,8 @@ SCANNER_TYPES: Final = (
 )  # fmt: skip
 # An answer that cannot be true may be another one the next time; after that it is what the broker has.
 ASKED_AGAIN_MAX: Final = 1
+# Nobody has a history of these: an import is all that its file holds, and a replay is of another recording.
+WITHOUT_HISTORY: Final = ("import:", "replay")
 VALUE_BYTES: Final = 9  # of an answer: a 64-bit number and its type, the most MessagePack takes
 
 

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from rust_indicators import read_footer
 from shijim_live.broker.history import (
+    WITHOUT_HISTORY,
     AnswerRefused,
     Columns,
     History,
@@ -166,7 +167,10 @@ def _askable(
         source = stream_of(gap)[2]
         if source != attempt.history.source:
             reason = f"the history of {attempt.history.source} holds nothing of what {source} recorded"
-            attempt.changes.append(Change(entry.gap_id, State.UNRECOVERABLE, {"reason": reason}))
+            if source.startswith(WITHOUT_HISTORY):
+                attempt.changes.append(Change(entry.gap_id, State.UNRECOVERABLE, {"reason": reason}))
+            else:
+                attempt.reasons[entry.gap_id] = {"reason": f"{reason}: keep each in a --data-dir of its own"}
         elif runs := _already_archived(attempt, gap):
             attempt.changes.append(Change(entry.gap_id, State.BACKFILLED, _evidence_of_runs(attempt, runs)))
         elif path := _not_archived(gap, waiting):
