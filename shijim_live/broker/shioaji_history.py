@@ -7,6 +7,7 @@ question and given back by `close`.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -14,7 +15,7 @@ from types import TracebackType
 from typing import Any, Final, Protocol, TypeVar
 
 from shijim_live.broker.contracts import PLAIN_TYPES, listed
-from shijim_live.broker.gateway import LoginLater
+from shijim_live.broker.gateway import LoginLater, LoginRefused
 from shijim_live.broker.history import (
     KBARS_DAYS_MAX,
     SCANNER_COUNT_MAX,
@@ -26,9 +27,11 @@ from shijim_live.broker.history import (
     Row,
 )
 from shijim_live.broker.history_errors import LoginGone
-from shijim_live.broker.leases import HeldLease, Leases, Role
+from shijim_live.broker.leases import HeldLease, Leases, Role, logins_wait_ns
+from shijim_live.broker.session import LOGINS_MAX, STABLE_NS
 from shijim_live.calendar import (
     MINUTE_NS,
+    SECOND_NS,
     TAIPEI_OFFSET_NS,
     Market,
     next_trading_day,
@@ -104,6 +107,9 @@ class ShioajiHistory:
         self._now_ns = now_ns
         self._lease: HeldLease | None = None
         self._logged_in = False
+        self._logins_ns: deque[int] = deque(maxlen=max(count for count, _ in LOGINS_MAX))
+        self._doubtful = False  # the token in reuse may be why the last login failed, or is gone
+        self._fresh_ns = -STABLE_NS  # when a login with a fresh token came about
         # What `ascending=True` does: its page and its sample say so, its agent reference the opposite.
         self._ascending_is_largest_first = True
 
@@ -274,28 +280,40 @@ class ShioajiHistory:
         self._log_in()
         try:
             return self._connection.ask(what, question)
-        except LoginGone:
-            self._logged_in = False
+        except LoginGone as error:
+            self._doubtful, self._logged_in = True, False
             self._connection.logout()
-            raise
+            since_ns = self._now_ns() - self._fresh_ns
+            if since_ns >= STABLE_NS:
+                raise
+            raise LoginRefused(
+                f"{what}: {error}, though a fresh token was made {since_ns // SECOND_NS} s before. Find out what else "
+                f"logs in with these keys, and what they may, before asking again"
+            ) from None
         except NotAnswered as error:
             if error.wait_ns > 0:
                 self._leases.sent_away(error.wait_ns)
             raise
 
     def _log_in(self) -> None:
-        if self._lease is None:
-            self._lease = self._leases.take(Role.HISTORY)
         if self._logged_in:
             return
+        if (wait_ns := logins_wait_ns(self._logins_ns, self._now_ns(), LOGINS_MAX)) > 0:
+            raise NotAnswered("this session has logged in too often", wait_ns)
+        if self._lease is None:
+            self._lease = self._leases.take(Role.HISTORY)
         if (wait_ns := self._leases.charge_login()) > 0:
             raise NotAnswered("this person has logged in too often, over all processes", wait_ns)
+        self._logins_ns.append(self._now_ns())
+        forced, self._doubtful = self._doubtful, True
         try:
-            self._connection.login(force_refresh=False)
+            self._connection.login(force_refresh=forced)
         except LoginLater as error:
             self._leases.sent_away(error.wait_ns)
             raise
-        self._logged_in = True
+        self._logged_in, self._doubtful = True, False
+        if forced:
+            self._fresh_ns = self._now_ns()
 
 
 def _contract(client: HistoryClient, code: str) -> Any:
