@@ -354,6 +354,19 @@ def test_codes_about_which_the_question_is_refused_keep_no_other_from_being_fill
         ("TXFD6", True), ("TMFD6", True)}  # fmt: skip
 
 
+def test_an_account_of_the_broker_that_cannot_be_read_ends_the_attempt_and_no_gap(tmp_path: Path) -> None:
+    other = trades("MXFD6", OPEN, [1] * 20)
+    recorded(tmp_path, WHOLE[:4] + WHOLE[6:] + other[:4] + other[6:])
+
+    def refused(code: str) -> Columns:
+        raise AnswerRefused("usage: bytes is None, so that what is left of today is not known", Row(bytes=None))
+
+    history = Told(refused)
+    done = filled(tmp_path, history)
+    assert (len(history.asked), done.asked, done.quarantined, states(tmp_path)) == (1, (), (), ["CLASSIFIED"] * 2)
+    assert "usage: bytes is None" in done.exhausted and len(done.left) == 2
+
+
 def test_a_gap_that_late_trades_made_smaller_is_filled_for_the_rest(tmp_path: Path) -> None:
     recorded(tmp_path, [*WHOLE[:4], *WHOLE[7:], WHOLE[5]])
     done = filled(tmp_path, Told(told(WHOLE)))

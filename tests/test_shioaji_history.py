@@ -34,6 +34,7 @@ from shijim_live.broker.history import (
 from shijim_live.broker.history_errors import LoginGone
 from shijim_live.broker.leases import Leases, NoConnectionLeft, Role
 from shijim_live.broker.login import LoginForbidden, LoginToken
+from shijim_live.broker.quota import RESERVED_BYTES
 from shijim_live.broker.session import LOGINS_MAX, STABLE_NS
 from shijim_live.broker.shioaji import ShioajiGateway, quote_classes
 from shijim_live.broker.shioaji_history import ShioajiHistory
@@ -49,7 +50,7 @@ from shijim_live.calendar import (
     trading_day,
     trading_days,
 )
-from shijim_live.instruments import concrete_code
+from shijim_live.instruments import UnknownInstrument, concrete_code
 from shijim_live.settings import Settings
 from shijim_pipelines.daily.resources import BrokerHistory
 from shijim_pipelines.history import BrokerConnection, history_for
@@ -297,9 +298,15 @@ def test_minutes_of_an_expired_month_are_only_those_on_which_the_place_was_its(p
 def test_what_the_broker_does_not_keep_is_refused_for_good_and_not_asked(
     code: str, day: date, why: str, place: Place
 ) -> None:
-    with pytest.raises(HistoryUnavailable, match=why) as refused:
-        place.history.ticks(code, day)
-    assert refused.value.for_good and place.client.asked == [] and place.gateway.logins == 0
+    for ask in (place.history.ticks, place.metered.ticks):
+        with pytest.raises(HistoryUnavailable, match=why) as refused:
+            ask(code, day)
+        assert refused.value.for_good and place.client.asked == [] and place.gateway.logins == 0
+    with pytest.raises(UnknownInstrument):
+        place.metered.kbars("TXO21000L6", day, day)
+    with pytest.raises(ValueError, match="32 days; ask for 1 to 30"):
+        place.metered.kbars("2330", date(2026, 3, 1), date(2026, 4, 1))
+    assert place.gateway.logins == 0 and not place.quota.path.exists()
 
 
 def test_a_code_that_is_not_listed_is_refused_by_name(place: Place) -> None:
@@ -371,17 +378,15 @@ def test_a_login_that_is_gone_is_made_anew_with_a_fresh_token(place: Place) -> N
 @pytest.mark.parametrize("usage_is_answered", [True, False])
 def test_a_login_that_is_gone_right_behind_a_fresh_one_is_not_made_again(usage_is_answered: bool, place: Place) -> None:
     place.metered.punish()
-    place.client.errors = [GONE]
+    place.client.errors = [GONE, GONE]
     if usage_is_answered:
+        place.client.errors.pop()
         place.metered.usage()
         place.client.errors = [GONE]
-    else:
-        place.client.errors *= 2
-    with pytest.raises(
-        LoginRefused, match=r"Token is expired.* fresh token was made \d+ s before.* Find out what else"
-    ):
+    with pytest.raises(LoginRefused, match=r"Token is expired.*fresh token was made \d+ s before"):
         place.metered.ticks("2330", DAY)
     assert place.gateway.forced == [False, True] and place.client.logouts == 2
+    assert place.quota.spent().bytes < RESERVED_BYTES["ticks"]
 
 
 def test_a_fresh_login_that_lasted_is_made_anew(place: Place) -> None:

@@ -17,7 +17,6 @@ from typing import Any, Final, Protocol, TypeVar
 from shijim_live.broker.contracts import PLAIN_TYPES, listed
 from shijim_live.broker.gateway import LoginLater, LoginRefused
 from shijim_live.broker.history import (
-    KBARS_DAYS_MAX,
     SCANNER_COUNT_MAX,
     SCANNER_TYPES,
     SNAPSHOT_CODES_MAX,
@@ -25,6 +24,7 @@ from shijim_live.broker.history import (
     HistoryUnavailable,
     NotAnswered,
     Row,
+    kbars_days,
 )
 from shijim_live.broker.history_errors import LoginGone
 from shijim_live.broker.leases import HeldLease, Leases, Role, logins_wait_ns
@@ -34,9 +34,7 @@ from shijim_live.calendar import (
     SECOND_NS,
     TAIPEI_OFFSET_NS,
     Market,
-    next_trading_day,
     trading_day,
-    trading_days,
     wall_clock,
 )
 from shijim_live.instruments import FUTURES_ROOTS, concrete_code, expiry, instrument, root_of
@@ -130,6 +128,9 @@ class ShioajiHistory:
 
     # Questions
 
+    def require_kept(self, code: str, days: Sequence[date]) -> None:
+        self._keeps(code, days)
+
     def ticks(self, code: str, day: date) -> Columns:
         [(asked, _)] = self._keeps(code, [day]).items()
 
@@ -141,11 +142,7 @@ class ShioajiHistory:
 
     def kbars(self, code: str, first: date, last: date) -> Columns:
         """Of an expired contract only the trading days on which it was the near or the next month."""
-        span = (last - first).days + 1
-        if not 1 <= span <= KBARS_DAYS_MAX:
-            raise ValueError(f"kbars of {code} from {first} to {last}: {span} days; ask for 1 to {KBARS_DAYS_MAX}")
-        # The evening of the last date belongs to the trading day behind it.
-        [(asked, days)] = self._keeps(code, list(trading_days(first, next_trading_day(last)))).items()
+        [(asked, days)] = self._keeps(code, kbars_days(code, first, last)).items()
 
         def question(client: HistoryClient, _: HistoryWords) -> Columns:
             contract = _contract(client, asked)

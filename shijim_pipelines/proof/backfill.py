@@ -245,7 +245,9 @@ def _fill_code(attempt: _Attempt, code: str, entries: list[Entry]) -> None:
         attempt.asked.append(code)
         columns = attempt.history.ticks(code, attempt.day)
     except AnswerRefused as error:
-        assert isinstance(error.answer, Columns), "a refusal of ticks holds them"
+        if not isinstance(error.answer, Columns):
+            _unanswered(attempt, entries, error)  # what was refused is the broker's account of today
+            return
         columns, refusal = error.answer, str(error)
     except (QuotaExhausted, NotAnswered, QuestionRefused, HistoryUnavailable, UnknownInstrument) as error:
         _unanswered(attempt, entries, error)
@@ -275,7 +277,7 @@ def _unanswered(attempt: _Attempt, entries: Sequence[Entry], error: Exception) -
         return
     attempt.reasons |= {entry.gap_id: reason for entry in entries}
     attempt.unanswered += isinstance(error, NotAnswered)
-    if isinstance(error, QuotaExhausted) or attempt.unanswered >= UNANSWERED_MAX:
+    if isinstance(error, QuotaExhausted | AnswerRefused) or attempt.unanswered >= UNANSWERED_MAX:
         attempt.exhausted = str(error)
 
 
