@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import atexit
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import orjson
 
-from shijim_live.broker.history import History, HistoryUnavailable, Metered, Quota
+from shijim_live.broker.history import WITHOUT_HISTORY, History, HistoryUnavailable, Metered, Quota
 from shijim_live.broker.leases import Leases
 from shijim_live.broker.login import allow_login, key_problems
 from shijim_live.broker.masked_stderr import MaskedStderr
@@ -24,6 +25,7 @@ from shijim_live.broker.simulated_history import DAILY_QUOTES_AFTER_NS, Defect, 
 from shijim_live.calendar import MINUTE_NS, Market, require_trading_day, session_bounds
 from shijim_live.record import wal
 from shijim_live.settings import Settings, SettingsError
+from shijim_live.store.views import BACKFILL
 
 SIMULATED: Final = "simulated"
 SHIOAJI, SHIOAJI_SIMULATION = "shioaji", "shioaji-simulation"  # the broker itself, and its test service
@@ -88,16 +90,22 @@ def history_for(
     sleep: Callable[[float], None] = time.sleep,
     broker: BrokerConnection | None = None,
     unrecorded: str = SIMULATED,
+    open_sources: Mapping[str, Path] = MappingProxyType({}),
 ) -> Metered:
     """The history of the exchange whose recording of `day` is in the log, metered by <market_dir>/quota.json.
 
     A day recorded from the broker has the broker's, over `broker`. Where nothing is recorded: that of `unrecorded`, the
-    simulated exchange of seed 1 or the broker as the settings have it (`shioaji`). A simulated day that is in the log
+    simulated exchange of seed 1 or the broker as the settings have it (`shioaji`) – unless `open_sources` says, source
+    by witness, whose gaps are to be filled: the log of such a day is somewhere else. A simulated day that is in the log
     is over for its history, whatever the clock says: its own clock has run. HistoryUnavailable when there is no one
     such exchange: only imports, more than one market, or no connection to the broker. NotATradingDay on a closed day.
     """
     require_trading_day(day)
     recorded = _recorded(day, wal_dir)
+    if recorded.nothing and SIMULATED in open_sources:
+        unrecorded = SIMULATED  # of which seed is not known: it is asked, and the proof decides
+    elif recorded.nothing:
+        recorded = _Recorded(others=dict(open_sources))
     sources = sorted({SHIOAJI, SHIOAJI_SIMULATION} & recorded.others.keys())
     if sources or (unrecorded != SIMULATED and recorded.nothing):
         return _of_the_broker(
@@ -177,11 +185,13 @@ def _recorded(day: date, wal_dir: Path) -> _Recorded:
         try:
             reader, header = wal.open_segment(path)
             config = orjson.loads(reader.header).get("config") or {}
-            if header.source == SIMULATED and "day" in config:
-                if config["day"] == str(day):
+            # A backfill is no recording; it says whose recording it fills, of the simulated ones not which.
+            source = config.get("fills", SIMULATED) if header.source == BACKFILL else header.source
+            if source == SIMULATED and "day" in config:
+                if header.source != BACKFILL and config["day"] == str(day):
                     found.markets.setdefault(_market(path, config), path)
             elif _holds(path, header, day):
-                found.others.setdefault(header.source, path)
+                found.others.setdefault(source, path)
         except wal.WalError as error:
             found.unreadable.append(error)
     return found
@@ -230,7 +240,7 @@ def _one_market(day: date, recorded: _Recorded) -> _Market:
         raise HistoryUnavailable(
             f"{day} was recorded from {', '.join(recorded.others)} ({path}), and there is no history to ask about it: "
             f"{_why_none(source)}",
-            for_good=all(other.startswith(("import:", "replay")) for other in recorded.others),
+            for_good=all(other.startswith(WITHOUT_HISTORY) for other in recorded.others),
         )
     if recorded.unreadable:
         raise HistoryUnavailable(

@@ -5,7 +5,7 @@ Not the work, which is in the stages' own files; here stands which folder each o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -45,10 +45,13 @@ def history_of(
     defects: frozenset[Defect] = frozenset(),
     *,
     broker: BrokerConnection | None = None,
+    open_sources: Mapping[str, Path] | None = None,
 ) -> History:
     """Whom to ask about a day. Raises HistoryUnavailable for what no broker can be asked about."""
     places = (settings.wal_dir, settings.market_dir)
-    return history_for(day, *places, defects=defects, broker=broker, unrecorded=settings.history)
+    return history_for(
+        day, *places, defects=defects, broker=broker, unrecorded=settings.history, open_sources=open_sources or {}
+    )
 
 
 def wanted_codes(settings: Settings, day: date) -> tuple[str, ...]:
@@ -176,7 +179,8 @@ def fill_gaps(settings: Settings, day: date, actor: str, now_ns: int, defects: f
     keep_ledger(settings, day, actor, now_ns)
     with BrokerConnection(settings) as broker:
         try:
-            history = history_of(settings, day, defects, broker=broker)
+            sources = ledger.open_sources(settings.reports_dir, day)
+            history = history_of(settings, day, defects, broker=broker, open_sources=sources)
         except HistoryUnavailable as reason:
             if not reason.for_good:
                 raise

@@ -18,6 +18,7 @@ from shijim_live.broker.history import (
     SCANNER_TYPES,
     AnswerRefused,
     Columns,
+    HistoryUnavailable,
     Metered,
     NotAnswered,
     QuestionRefused,
@@ -26,9 +27,11 @@ from shijim_live.broker.history import (
     Row,
 )
 from shijim_live.broker.patience import PAUSE_NS_FIRST, PAUSE_NS_MAX, TRIES_MAX, WAIT_NS_MAX, Patience
+from shijim_live.broker.quota import TRAFFIC_BYTES_MAX
 from shijim_live.broker.simulated import TAIWAN, SimulationConfig
 from shijim_live.broker.simulated_history import Defect, SimulatedHistory
 from shijim_live.calendar import MINUTE_NS, SECOND_NS, TAIPEI_OFFSET_NS, next_trading_day, previous_trading_day
+from shijim_live.instruments import UnknownInstrument
 
 DAY = date(2026, 4, 9)
 BEFORE = previous_trading_day(DAY)
@@ -289,13 +292,17 @@ def test_who_is_told_to_wait_waits_that_long_and_not_for_ever(tmp_path: Path, cl
 
 
 @pytest.mark.parametrize(
-    "error", [QuotaExhausted("used up"), QuestionRefused("no such date"), LoginRefused("banned"), ValueError("31 days")]
-)
+    "error",
+    [QuotaExhausted("used up"), QuestionRefused("no such date"), LoginRefused("banned"), ValueError("31 days"),
+     HistoryUnavailable("not listed"), UnknownInstrument("no code"), KeyError("of the SDK's")],
+)  # fmt: skip
 def test_what_will_not_pass_is_never_asked_again(error: Exception, tmp_path: Path, clock: Clock) -> None:
     broken = Broken(clock, error)
     with pytest.raises(type(error), match=str(error)):
         metered(tmp_path, clock, broken).ticks("2330", BEFORE)
     assert (broken.asked, clock.slept) == (1, [])
+    spent = Quota(tmp_path / "quota.json", now_ns=clock.now_ns).spent().bytes
+    assert spent == (TRAFFIC_BYTES_MAX if isinstance(error, QuotaExhausted) else 0)
 
 
 def test_the_pauses_of_two_processes_differ_and_those_of_one_seed_do_not() -> None:

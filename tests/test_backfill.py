@@ -19,6 +19,7 @@ from shijim_live.broker.history import (
     Columns,
     HistoryUnavailable,
     NotAnswered,
+    QuestionRefused,
     QuotaExhausted,
     Row,
 )
@@ -35,6 +36,7 @@ from shijim_live.events import (
     Trade,
     decode_all,
 )
+from shijim_live.instruments import UnknownInstrument
 from shijim_live.record import wal
 from shijim_live.store.lake import Lake
 from shijim_pipelines.archive import archive_all
@@ -189,15 +191,47 @@ def test_what_another_source_recorded_is_not_this_historys(tmp_path: Path) -> No
     )
 
 
+@pytest.mark.parametrize(("source", "others"), [("shioaji", "simulated"), ("simulated", "shioaji"),
+                                                ("shioaji-simulation", "shioaji")])  # fmt: skip
+def test_a_history_of_another_market_leaves_the_gap_for_its_own(source: str, others: str, tmp_path: Path) -> None:
+    recorded(tmp_path, WHOLE[:4] + WHOLE[6:], source=source)
+    history = Told(told(WHOLE))
+    history.source = others
+    done = filled(tmp_path, history)
+    assert (history.asked, done.unrecoverable, states(tmp_path)) == ([], 0, ["CLASSIFIED"])
+    assert f"the history of {others} holds nothing of what {source} recorded" in done.left[0].reason
+    history.source = source
+    assert filled(tmp_path, history).gaps == 1
+
+
 def test_history_that_cannot_exist_ends_the_gap_and_a_code_nobody_knows_too(tmp_path: Path) -> None:
-    recorded(tmp_path, WHOLE[:4] + WHOLE[6:])
+    unknown = trades("MXFD6", OPEN, [1] * 20)
+    recorded(tmp_path, WHOLE[:4] + WHOLE[6:] + unknown[:4] + unknown[6:])
 
     def none(code: str) -> Columns:
-        raise HistoryUnavailable(f"no history of {code} is kept")
+        if code == "MXFD6":
+            raise UnknownInstrument(f"{code} is none")
+        raise HistoryUnavailable(f"no history of {code} is kept", for_good=True)
 
-    assert filled(tmp_path, Told(none)).unrecoverable == 1
-    assert states(tmp_path) == ["UNRECOVERABLE"]
-    assert "no history of TXFD6 is kept" in str(read_ledger(tmp_path / "reports", DAY)[-1].evidence)
+    assert filled(tmp_path, Told(none)).unrecoverable == 2
+    assert states(tmp_path) == ["UNRECOVERABLE"] * 2
+    assert "no history of TXFD6 is kept" in str(read_ledger(tmp_path / "reports", DAY)[-2].evidence)
+
+
+def test_a_list_of_contracts_that_is_not_there_yet_ends_no_gap(tmp_path: Path) -> None:
+    codes = ("TXFD6", "MXFD6", "TMFD6")
+    whole = {code: trades(code, OPEN, [1] * 20) for code in codes}
+    recorded(tmp_path, [event for each in whole.values() for event in each[:4] + each[6:]])
+
+    def unlisted(code: str) -> Columns:
+        raise HistoryUnavailable(f"{code}: the broker lists no such contract")
+
+    history = Told(unlisted)
+    done = filled(tmp_path, history)
+    assert sorted(history.asked) == sorted(codes) and (done.unrecoverable, done.exhausted) == (0, "")
+    assert states(tmp_path) == ["CLASSIFIED"] * 3
+    assert {left.reason for left in done.left} == {f"{code}: the broker lists no such contract" for code in codes}
+    assert filled(tmp_path, Told(lambda code: told(whole[code]))).gaps == 3
 
 
 def test_the_cheapest_gaps_are_asked_for_first_and_nothing_after_the_quota_ended(tmp_path: Path) -> None:
@@ -301,6 +335,36 @@ def test_one_code_without_an_answer_keeps_no_other_from_being_filled_and_two_end
     assert set(states(other)) == {"CLASSIFIED"}
     lost.clear()
     assert filled(other, history).left == ()
+
+
+def test_codes_about_which_the_question_is_refused_keep_no_other_from_being_filled(tmp_path: Path) -> None:
+    events = {code: trades(code, OPEN, [1] * length) for code, length in (("MXFD6", 40), ("TMFD6", 30), ("TXFD6", 20))}
+    recorded(tmp_path, [event for each in events.values() for event in each[:4] + each[6:]])
+
+    def refused(code: str) -> Columns:
+        if code != "MXFD6":
+            raise QuestionRefused(f"ticks of {code} on {DAY}: the broker refuses the question (ValidationError)")
+        return told(events[code])
+
+    history = Told(refused)
+    done = filled(tmp_path, history)
+    assert history.asked == ["TXFD6", "TMFD6", "MXFD6"] and done.asked == ("MXFD6",)
+    assert (done.gaps, done.unrecoverable, done.exhausted) == (1, 0, "")
+    assert {(left.code, "refuses the question" in left.reason) for left in done.left} == {
+        ("TXFD6", True), ("TMFD6", True)}  # fmt: skip
+
+
+def test_an_account_of_the_broker_that_cannot_be_read_ends_the_attempt_and_no_gap(tmp_path: Path) -> None:
+    other = trades("MXFD6", OPEN, [1] * 20)
+    recorded(tmp_path, WHOLE[:4] + WHOLE[6:] + other[:4] + other[6:])
+
+    def refused(code: str) -> Columns:
+        raise AnswerRefused("usage: bytes is None, so that what is left of today is not known", Row(bytes=None))
+
+    history = Told(refused)
+    done = filled(tmp_path, history)
+    assert (len(history.asked), done.asked, done.quarantined, states(tmp_path)) == (1, (), (), ["CLASSIFIED"] * 2)
+    assert "usage: bytes is None" in done.exhausted and len(done.left) == 2
 
 
 def test_a_gap_that_late_trades_made_smaller_is_filled_for_the_rest(tmp_path: Path) -> None:

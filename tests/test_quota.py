@@ -296,11 +296,11 @@ def test_an_empty_answer_with_traffic_left_is_an_answer(path: Path, clock: Clock
     assert metered(path, clock, defects=frozenset({Defect.EMPTY})).ticks("2330", DAY).ts == []
 
 
-def test_a_refused_question_keeps_its_price(path: Path, clock: Clock) -> None:
+def test_a_question_that_cannot_be_put_gives_back_what_was_reserved_for_its_answer(path: Path, clock: Clock) -> None:
     asked = metered(path, clock)
     with pytest.raises(ValueError, match="ask for 1 to 30"):
         asked.kbars("2330", date(2026, 1, 1), DAY)
-    assert asked.quota.spent().bytes == RESERVED_BYTES["kbars"]
+    assert asked.quota.spent().bytes == 0
 
 
 # Whose history a recorded day has

@@ -34,6 +34,8 @@ from shijim_live.broker.history import (
 from shijim_live.broker.history_errors import LoginGone
 from shijim_live.broker.leases import Leases, NoConnectionLeft, Role
 from shijim_live.broker.login import LoginForbidden, LoginToken
+from shijim_live.broker.quota import RESERVED_BYTES
+from shijim_live.broker.session import LOGINS_MAX, STABLE_NS
 from shijim_live.broker.shioaji import ShioajiGateway, quote_classes
 from shijim_live.broker.shioaji_history import ShioajiHistory
 from shijim_live.broker.simulated import SimulationConfig
@@ -48,7 +50,7 @@ from shijim_live.calendar import (
     trading_day,
     trading_days,
 )
-from shijim_live.instruments import concrete_code
+from shijim_live.instruments import UnknownInstrument, concrete_code
 from shijim_live.settings import Settings
 from shijim_pipelines.daily.resources import BrokerHistory
 from shijim_pipelines.history import BrokerConnection, history_for
@@ -165,12 +167,15 @@ class Offline(ShioajiGateway):
     def __init__(self, client: Client, folder: Path) -> None:
         super().__init__(Settings.load(WELL_FORMED, folder), object.__new__(LoginToken))
         self.look_alike = client
-        self.logins = 0
+        self.forced: list[bool] = []  # of each login
         self.refusals: list[Exception] = []
 
+    @property
+    def logins(self) -> int:
+        return len(self.forced)
+
     def login(self, *, force_refresh: bool) -> None:
-        assert not force_refresh
-        self.logins += 1
+        self.forced.append(force_refresh)
         if self.refusals:
             raise self.refusals.pop(0)
         self._client = self.look_alike  # type: ignore[assignment]
@@ -293,9 +298,15 @@ def test_minutes_of_an_expired_month_are_only_those_on_which_the_place_was_its(p
 def test_what_the_broker_does_not_keep_is_refused_for_good_and_not_asked(
     code: str, day: date, why: str, place: Place
 ) -> None:
-    with pytest.raises(HistoryUnavailable, match=why) as refused:
-        place.history.ticks(code, day)
-    assert refused.value.for_good and place.client.asked == [] and place.gateway.logins == 0
+    for ask in (place.history.ticks, place.metered.ticks):
+        with pytest.raises(HistoryUnavailable, match=why) as refused:
+            ask(code, day)
+        assert refused.value.for_good and place.client.asked == [] and place.gateway.logins == 0
+    with pytest.raises(UnknownInstrument):
+        place.metered.kbars("TXO21000L6", day, day)
+    with pytest.raises(ValueError, match="32 days; ask for 1 to 30"):
+        place.metered.kbars("2330", date(2026, 3, 1), date(2026, 4, 1))
+    assert place.gateway.logins == 0 and not place.quota.path.exists()
 
 
 def test_a_code_that_is_not_listed_is_refused_by_name(place: Place) -> None:
@@ -351,11 +362,53 @@ def test_two_histories_of_a_person_are_one_too_many(place: Place) -> None:
         other.punish()
 
 
-def test_a_login_that_is_gone_is_made_anew_once(place: Place) -> None:
+GONE = sdk.TokenError("StatusCode: 401, Detail: Token is expired")
+
+
+def test_a_login_that_is_gone_is_made_anew_with_a_fresh_token(place: Place) -> None:
     place.metered.punish()
-    place.client.errors = [sdk.TokenError("StatusCode: 401, Detail: Token is expired")]
+    place.client.errors = [GONE]
     place.metered.notice()
-    assert (place.gateway.logins, place.client.logouts, len(place.leases.logins())) == (2, 1, 2)
+    assert (place.gateway.forced, place.client.logouts, len(place.leases.logins())) == ([False, True], 1, 2)
+    place.history.close()
+    place.metered.punish()
+    assert place.gateway.forced == [False, True, False], "a fresh token may be used again"
+
+
+@pytest.mark.parametrize("usage_is_answered", [True, False])
+def test_a_login_that_is_gone_right_behind_a_fresh_one_is_not_made_again(usage_is_answered: bool, place: Place) -> None:
+    place.metered.punish()
+    place.client.errors = [GONE, GONE]
+    if usage_is_answered:
+        place.client.errors.pop()
+        place.metered.usage()
+        place.client.errors = [GONE]
+    with pytest.raises(LoginRefused, match=r"Token is expired.*fresh token was made \d+ s before"):
+        place.metered.ticks("2330", DAY)
+    assert place.gateway.forced == [False, True] and place.client.logouts == 2
+    assert place.quota.spent().bytes < RESERVED_BYTES["ticks"]
+
+
+def test_a_fresh_login_that_lasted_is_made_anew(place: Place) -> None:
+    place.metered.punish()
+    for _ in range(3):
+        place.client.errors = [GONE]
+        place.metered.notice()
+        place.clock.ns += STABLE_NS
+    assert place.gateway.forced == [False, True, True, True]
+
+
+def test_a_history_logs_in_no_more_often_than_any_session(place: Place) -> None:
+    [(count, window_ns), *_] = LOGINS_MAX
+    for _ in range(count):
+        place.history.punish()
+        place.history.close()
+        place.clock.ns += SECOND_NS
+    with pytest.raises(NotAnswered, match="this session has logged in too often") as refused:
+        place.history.punish()
+    assert refused.value.wait_ns == window_ns - count * SECOND_NS and place.gateway.logins == count
+    place.metered.punish()
+    assert place.gateway.logins == count + 1
 
 
 def test_logins_are_taken_from_the_persons_budget(place: Place) -> None:
@@ -371,6 +424,7 @@ def test_a_login_that_must_wait_is_waited_for_and_one_that_is_refused_is_not(pla
     place.gateway.refusals = [LoginLater("451: too many connections", TOO_MANY_CONNECTIONS_NS)]
     place.metered.punish()
     assert place.clock.slept == [pytest.approx(TOO_MANY_CONNECTIONS_NS / 10**9, abs=0.01)]
+    assert place.gateway.forced == [False, True], "the token may be why"
     place.history.close()
     place.gateway.refusals = [LoginRefused("the API key has expired")]
     with pytest.raises(LoginRefused, match="the API key has expired"):

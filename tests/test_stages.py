@@ -6,13 +6,16 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from made_records import ns
+from made_records import ns, trades, write_log
 from test_daily_run import record
 
+from shijim_live.broker.history import HistoryUnavailable
 from shijim_live.settings import Settings
 from shijim_pipelines import stages
 from shijim_pipelines.archive import archive_all
+from shijim_pipelines.proof import backfill
 from shijim_pipelines.proof.gap_report import report_path
+from shijim_pipelines.proof.ledger import open_gaps
 from shijim_pipelines.universe import UniverseRefused
 
 DAY, NEXT = date(2026, 4, 9), date(2026, 4, 10)
@@ -87,3 +90,43 @@ def test_building_a_dataset_leaves_the_report_as_it_is(settings: Settings) -> No
     request = Request(DAY, "2330", None, None, FeedLatency(5_000_000))
     assert len(list(stages.build_datasets(settings, [request], AFTER_CLOSE))) == 1
     assert path.read_bytes() == before
+
+
+def moved(folder: Path, source: str, clock: str = "real") -> Settings:
+    """A day with a gap that is archived and audited, and its log somewhere else."""
+    whole = trades("TXFD6", "2026-04-09 08:45:00", [1, 2, 3, 1, 2, 3, 1, 2, 3, 1])
+    write_log(folder / "wal", whole[:4] + whole[6:], source=source, clock=clock)
+    settings = Settings.load({"SHIJIM_DATA_DIR": str(folder)}, folder)
+    archive_all(settings.wal_dir, settings.archive_dir)
+    stages.audit_day(settings, DAY, AFTER_CLOSE)
+    settings.wal_dir.rename(folder / "pruned")
+    return settings
+
+
+@pytest.mark.parametrize("source", ["shioaji", "shioaji-simulation"])
+def test_a_day_whose_log_is_elsewhere_is_asked_of_whom_its_gaps_name(source: str, tmp_path: Path) -> None:
+    settings = moved(tmp_path, source)
+    with pytest.raises(HistoryUnavailable, match=rf"recorded from {source} \(.*2026-04-09.jsonl\), .*: .*SHIOAJI_"):
+        stages.fill_gaps(settings, DAY, "test", AFTER_CLOSE)
+    assert [entry.gap.lots for entry in open_gaps(settings.reports_dir, DAY) if entry.gap] == [5]
+
+
+def test_gaps_of_an_import_whose_log_is_elsewhere_are_given_up(tmp_path: Path) -> None:
+    settings = moved(tmp_path, "import:txf_l5", "absent")
+    done = stages.fill_gaps(settings, DAY, "test", AFTER_CLOSE)
+    assert isinstance(done, stages.GivenUp) and done.gaps == 1 and "an import is all that its file holds" in done.reason
+
+
+def test_of_a_simulated_day_whose_log_is_elsewhere_the_proof_decides(tmp_path: Path) -> None:
+    done = stages.fill_gaps(moved(tmp_path, "simulated", "simulated"), DAY, "test", AFTER_CLOSE)
+    assert isinstance(done, backfill.Backfilled) and (done.gaps, done.unrecoverable, done.asked) == (0, 0, ("TXFD6",))
+
+
+def test_a_backfill_in_the_log_is_no_other_recording(tmp_path: Path) -> None:
+    settings = moved(tmp_path, "shioaji")
+    filled = trades("TXFD6", "2026-04-09 08:45:04", [2], 7)
+    write_log(
+        settings.wal_dir, filled, "00000000000000cd", source="backfill", clock="absent", config={"fills": "shioaji"}
+    )
+    with pytest.raises(HistoryUnavailable, match=r"2026-04-09 was recorded from shioaji .*set SHIOAJI_"):
+        stages.fill_gaps(settings, DAY, "test", AFTER_CLOSE)

@@ -15,12 +15,14 @@ from shijim_live.broker import answer_checks
 from shijim_live.broker.patience import NotAnswered, Patience, QuestionRefused
 from shijim_live.broker.quota import Query, Quota, QuotaDamaged, QuotaExhausted, last_reset_day, resets
 from shijim_live.broker.shapes import AnswerRefused, Columns, Row, row_count
+from shijim_live.calendar import next_trading_day, trading_days
 
 __all__ = [
     "KBARS_DAYS_MAX",
     "SCANNER_COUNT_MAX",
     "SCANNER_TYPES",
     "SNAPSHOT_CODES_MAX",
+    "WITHOUT_HISTORY",
     "AnswerRefused",
     "Columns",
     "History",
@@ -45,6 +47,8 @@ SCANNER_TYPES: Final = (
 )  # fmt: skip
 # An answer that cannot be true may be another one the next time; after that it is what the broker has.
 ASKED_AGAIN_MAX: Final = 1
+# Nobody has a history of these: an import is all that its file holds, and a replay is of another recording.
+WITHOUT_HISTORY: Final = ("import:", "replay")
 VALUE_BYTES: Final = 9  # of an answer: a 64-bit number and its type, the most MessagePack takes
 
 
@@ -62,6 +66,9 @@ class History(Protocol):
     @property
     def source(self) -> str:
         """Whose recordings it may fill: "simulated", "shioaji" or "shioaji-simulation"."""
+
+    def require_kept(self, code: str, days: Sequence[date]) -> None:
+        """UnknownInstrument, HistoryUnavailable: of this there never is an answer. Asks nobody, and costs nothing."""
 
     def ticks(self, code: str, day: date) -> Columns:
         """Matches in exchange order: ts close volume bid_price bid_volume ask_price ask_volume tick_type.
@@ -110,6 +117,19 @@ class History(Protocol):
         """The broker's own account of today: connections bytes limit_bytes remaining_bytes."""
 
 
+def require_kbars_span(code: str, first: date, last: date) -> None:
+    """ValueError for no days, or more than KBARS_DAYS_MAX."""
+    span = (last - first).days + 1
+    if not 1 <= span <= KBARS_DAYS_MAX:
+        raise ValueError(f"kbars of {code} from {first} to {last}: {span} days; ask for 1 to {KBARS_DAYS_MAX}")
+
+
+def kbars_days(code: str, first: date, last: date) -> list[date]:
+    """The trading days that have minutes on these dates. ValueError for no dates, or more than KBARS_DAYS_MAX."""
+    require_kbars_span(code, first, last)
+    return trading_days(first, next_trading_day(last))  # the evening of the last date belongs to the day behind it
+
+
 T = TypeVar("T", Columns, list[Row])
 
 
@@ -136,7 +156,11 @@ class Metered:
     def quota(self) -> Quota:
         return self._quota
 
+    def require_kept(self, code: str, days: Sequence[date]) -> None:
+        self._history.require_kept(code, days)
+
     def ticks(self, code: str, day: date) -> Columns:
+        self.require_kept(code, [day])
         return self._asked(
             Query.TICKS,
             f"ticks of {code} on {day}",
@@ -145,6 +169,7 @@ class Metered:
         )
 
     def kbars(self, code: str, first: date, last: date) -> Columns:
+        self.require_kept(code, kbars_days(code, first, last))
         return self._asked(
             Query.KBARS,
             f"kbars of {code} from {first} to {last}",
@@ -223,17 +248,15 @@ class Metered:
         reserved = self._quota.charge(query)
         try:
             answer = ask()
-        except NotAnswered:
-            # How much of an answer was on its way only the broker knows: its own account is looked at before the next.
-            self._quota.settle(reserved, 0)
-            self._looked_day = None
-            raise
-        except (QuestionRefused, HistoryUnavailable):
-            self._quota.settle(reserved, 0)  # the question counts, an answer there was none
-            raise
         except QuotaExhausted as error:
             self._quota.exhaust()
             raise QuotaExhausted(f"{error}. {resets(self._quota.now_ns())}") from None
+        except Exception as error:
+            self._quota.settle(reserved, 0)  # the question counts, an answer there was none
+            if not isinstance(error, QuestionRefused | HistoryUnavailable):
+                # How much of one was on its way only the broker knows: its own account is looked at before the next.
+                self._looked_day = None
+            raise
         values = _values(answer)
         self._quota.settle(reserved, values * VALUE_BYTES)
         if values == 0 and not self._look():

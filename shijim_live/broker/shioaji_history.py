@@ -7,6 +7,7 @@ question and given back by `close`.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -14,9 +15,8 @@ from types import TracebackType
 from typing import Any, Final, Protocol, TypeVar
 
 from shijim_live.broker.contracts import PLAIN_TYPES, listed
-from shijim_live.broker.gateway import LoginLater
+from shijim_live.broker.gateway import LoginLater, LoginRefused
 from shijim_live.broker.history import (
-    KBARS_DAYS_MAX,
     SCANNER_COUNT_MAX,
     SCANNER_TYPES,
     SNAPSHOT_CODES_MAX,
@@ -24,16 +24,17 @@ from shijim_live.broker.history import (
     HistoryUnavailable,
     NotAnswered,
     Row,
+    kbars_days,
 )
 from shijim_live.broker.history_errors import LoginGone
-from shijim_live.broker.leases import HeldLease, Leases, Role
+from shijim_live.broker.leases import HeldLease, Leases, Role, logins_wait_ns
+from shijim_live.broker.session import LOGINS_MAX, STABLE_NS
 from shijim_live.calendar import (
     MINUTE_NS,
+    SECOND_NS,
     TAIPEI_OFFSET_NS,
     Market,
-    next_trading_day,
     trading_day,
-    trading_days,
     wall_clock,
 )
 from shijim_live.instruments import FUTURES_ROOTS, concrete_code, expiry, instrument, root_of
@@ -104,6 +105,9 @@ class ShioajiHistory:
         self._now_ns = now_ns
         self._lease: HeldLease | None = None
         self._logged_in = False
+        self._logins_ns: deque[int] = deque(maxlen=max(count for count, _ in LOGINS_MAX))
+        self._doubtful = False  # the token in reuse may be why the last login failed, or is gone
+        self._fresh_ns = -STABLE_NS  # when a login with a fresh token came about
         # What `ascending=True` does: its page and its sample say so, its agent reference the opposite.
         self._ascending_is_largest_first = True
 
@@ -124,6 +128,9 @@ class ShioajiHistory:
 
     # Questions
 
+    def require_kept(self, code: str, days: Sequence[date]) -> None:
+        self._keeps(code, days)
+
     def ticks(self, code: str, day: date) -> Columns:
         [(asked, _)] = self._keeps(code, [day]).items()
 
@@ -135,11 +142,7 @@ class ShioajiHistory:
 
     def kbars(self, code: str, first: date, last: date) -> Columns:
         """Of an expired contract only the trading days on which it was the near or the next month."""
-        span = (last - first).days + 1
-        if not 1 <= span <= KBARS_DAYS_MAX:
-            raise ValueError(f"kbars of {code} from {first} to {last}: {span} days; ask for 1 to {KBARS_DAYS_MAX}")
-        # The evening of the last date belongs to the trading day behind it.
-        [(asked, days)] = self._keeps(code, list(trading_days(first, next_trading_day(last)))).items()
+        [(asked, days)] = self._keeps(code, kbars_days(code, first, last)).items()
 
         def question(client: HistoryClient, _: HistoryWords) -> Columns:
             contract = _contract(client, asked)
@@ -274,33 +277,46 @@ class ShioajiHistory:
         self._log_in()
         try:
             return self._connection.ask(what, question)
-        except LoginGone:
-            self._logged_in = False
+        except LoginGone as error:
+            self._doubtful, self._logged_in = True, False
             self._connection.logout()
-            raise
+            since_ns = self._now_ns() - self._fresh_ns
+            if since_ns >= STABLE_NS:
+                raise
+            raise LoginRefused(
+                f"{what}: {error}, though a fresh token was made {since_ns // SECOND_NS} s before. Find out what else "
+                f"logs in with these keys, and what they may, before asking again"
+            ) from None
         except NotAnswered as error:
             if error.wait_ns > 0:
                 self._leases.sent_away(error.wait_ns)
             raise
 
     def _log_in(self) -> None:
-        if self._lease is None:
-            self._lease = self._leases.take(Role.HISTORY)
         if self._logged_in:
             return
+        if (wait_ns := logins_wait_ns(self._logins_ns, self._now_ns(), LOGINS_MAX)) > 0:
+            raise NotAnswered("this session has logged in too often", wait_ns)
+        if self._lease is None:
+            self._lease = self._leases.take(Role.HISTORY)
         if (wait_ns := self._leases.charge_login()) > 0:
             raise NotAnswered("this person has logged in too often, over all processes", wait_ns)
+        self._logins_ns.append(self._now_ns())
+        forced, self._doubtful = self._doubtful, True
         try:
-            self._connection.login(force_refresh=False)
+            self._connection.login(force_refresh=forced)
         except LoginLater as error:
             self._leases.sent_away(error.wait_ns)
             raise
-        self._logged_in = True
+        self._logged_in, self._doubtful = True, False
+        if forced:
+            self._fresh_ns = self._now_ns()
 
 
 def _contract(client: HistoryClient, code: str) -> Any:
     found = client.contracts.get(code)
     if found is None:
+        # Not for good: before its hour the list of a day is not there, or broke off.
         raise HistoryUnavailable(f"{code}: the broker lists no such contract, now or any more")
     return found
 

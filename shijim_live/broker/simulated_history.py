@@ -13,12 +13,12 @@ from datetime import date
 from typing import Final
 
 from shijim_live.broker.history import (
-    KBARS_DAYS_MAX,
     SCANNER_COUNT_MAX,
     SCANNER_TYPES,
     SNAPSHOT_CODES_MAX,
     Columns,
     Row,
+    require_kbars_span,
     row_count,
 )
 from shijim_live.broker.quota import TRAFFIC_BYTES_MAX, Query, last_reset_day
@@ -113,6 +113,9 @@ class SimulatedHistory:
 
     # The broker's questions
 
+    def require_kept(self, code: str, days: Sequence[date]) -> None:
+        instrument(code)
+
     def ticks(self, code: str, day: date) -> Columns:
         """Bid and ask are those of the last book pushed before the match.
 
@@ -142,9 +145,7 @@ class SimulatedHistory:
     def kbars(self, code: str, first: date, last: date) -> Columns:
         """Only minutes with a trade; the minute that is running holds what was traded so far."""
         self._admit(Query.KBARS)
-        span = (last - first).days + 1
-        if not 1 <= span <= KBARS_DAYS_MAX:
-            raise ValueError(f"kbars of {code} from {first} to {last}: {span} days; ask for 1 to {KBARS_DAYS_MAX}")
+        require_kbars_span(code, first, last)
         defects = self._defects_of(code)
         bars: list[tuple[int, Figures]] = []
         # The evening of the last date belongs to the trading day behind it.

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from rust_indicators import read_footer
 from shijim_live.broker.history import (
+    WITHOUT_HISTORY,
     AnswerRefused,
     Columns,
     History,
@@ -166,7 +167,10 @@ def _askable(
         source = stream_of(gap)[2]
         if source != attempt.history.source:
             reason = f"the history of {attempt.history.source} holds nothing of what {source} recorded"
-            attempt.changes.append(Change(entry.gap_id, State.UNRECOVERABLE, {"reason": reason}))
+            if source.startswith(WITHOUT_HISTORY):
+                attempt.changes.append(Change(entry.gap_id, State.UNRECOVERABLE, {"reason": reason}))
+            else:
+                attempt.reasons[entry.gap_id] = {"reason": f"{reason}: keep each in a --data-dir of its own"}
         elif runs := _already_archived(attempt, gap):
             attempt.changes.append(Change(entry.gap_id, State.BACKFILLED, _evidence_of_runs(attempt, runs)))
         elif path := _not_archived(gap, waiting):
@@ -241,14 +245,12 @@ def _fill_code(attempt: _Attempt, code: str, entries: list[Entry]) -> None:
         attempt.asked.append(code)
         columns = attempt.history.ticks(code, attempt.day)
     except AnswerRefused as error:
-        assert isinstance(error.answer, Columns), "a refusal of ticks holds them"
+        if not isinstance(error.answer, Columns):
+            _unanswered(attempt, entries, error)  # what was refused is the broker's account of today
+            return
         columns, refusal = error.answer, str(error)
-    except (QuotaExhausted, NotAnswered, QuestionRefused) as error:
+    except (QuotaExhausted, NotAnswered, QuestionRefused, HistoryUnavailable, UnknownInstrument) as error:
         _unanswered(attempt, entries, error)
-        return
-    except (HistoryUnavailable, UnknownInstrument) as error:
-        evidence: Evidence = {"reason": str(error)}
-        attempt.changes += [Change(entry.gap_id, State.UNRECOVERABLE, evidence) for entry in entries]
         return
     raw = answer.raw_table(columns)
     if refusal:
@@ -266,13 +268,17 @@ def _fill_code(attempt: _Attempt, code: str, entries: list[Entry]) -> None:
         _quarantine(attempt, code, content, left)
 
 
-def _unanswered(attempt: _Attempt, entries: Sequence[Entry], error: RuntimeError) -> None:
-    """No answer: the gaps stay open; one code may be at fault, an exhausted quota and several codes are not."""
+def _unanswered(attempt: _Attempt, entries: Sequence[Entry], error: Exception) -> None:
+    """No answer: the gaps stay open, unless there will never be one. One code may be at fault, several are not."""
     attempt.asked.pop()
-    attempt.unanswered += 1
-    if isinstance(error, QuotaExhausted) or attempt.unanswered >= UNANSWERED_MAX:
+    reason: Evidence = {"reason": str(error)}
+    if isinstance(error, UnknownInstrument) or (isinstance(error, HistoryUnavailable) and error.for_good):
+        attempt.changes += [Change(entry.gap_id, State.UNRECOVERABLE, reason) for entry in entries]
+        return
+    attempt.reasons |= {entry.gap_id: reason for entry in entries}
+    attempt.unanswered += isinstance(error, NotAnswered)
+    if isinstance(error, QuotaExhausted | AnswerRefused) or attempt.unanswered >= UNANSWERED_MAX:
         attempt.exhausted = str(error)
-    attempt.reasons |= {entry.gap_id: {"reason": str(error)} for entry in entries}
 
 
 def _prove(attempt: _Attempt, code: str, entries: list[Entry], raw: pa.Table, digest: str) -> list[Entry]:

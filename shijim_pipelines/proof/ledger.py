@@ -172,6 +172,12 @@ def open_gaps(reports_dir: Path, day: date) -> list[Entry]:
     return [entry for entry in newest if _is_open(entry)]
 
 
+def open_sources(reports_dir: Path, day: date) -> dict[str, Path]:
+    """Who recorded what a backfill may still fill, each with the ledger that says so."""
+    entries = open_gaps(reports_dir, day)
+    return {stream_of(entry.gap)[2]: ledger_path(reports_dir, day) for entry in entries if entry.gap}
+
+
 def give_up(reports_dir: Path, day: date, reason: str, actor: str, now_ns: int) -> int:
     """What is open becomes UNRECOVERABLE; returns how many that were."""
     with _locked(reports_dir, day) as ledger:
