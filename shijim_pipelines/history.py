@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -46,6 +47,11 @@ class BrokerConnection:
         """Whom the settings reach: the broker's test service never answers for the market, nor the other way round."""
         return SHIOAJI_SIMULATION if self._settings.simulation else SHIOAJI
 
+    @property
+    def quota_path(self) -> Path:
+        """The account of the person's questions, whatever the data folder."""
+        return self._settings.person_dir / QUOTA_FILE
+
     def history(self, source: str) -> History:
         """HistoryUnavailable says which setting is missing; LoginForbidden in a test or a demo."""
         if source != self.source:
@@ -65,7 +71,7 @@ class BrokerConnection:
             # Until the last line of this process, whichever thread of the SDK writes it.
             secrets = (settings.api_key.reveal(), settings.secret_key.reveal(), settings.ca_password.reveal())
             atexit.register(MaskedStderr(secrets).close)
-            self._history = ShioajiHistory(ShioajiGateway(settings, token), Leases(settings.market_dir), source)
+            self._history = ShioajiHistory(ShioajiGateway(settings, token), Leases(settings.person_dir), source)
         return self._history
 
     def close(self) -> None:
@@ -92,7 +98,8 @@ def history_for(
     unrecorded: str = SIMULATED,
     open_sources: Mapping[str, Path] = MappingProxyType({}),
 ) -> Metered:
-    """The history of the exchange whose recording of `day` is in the log, metered by <market_dir>/quota.json.
+    """The history of the exchange whose recording of `day` is in the log, metered: a simulated one's by
+    <market_dir>/quota.json, the broker's by the person's account.
 
     A day recorded from the broker has the broker's, over `broker`. Where nothing is recorded: that of `unrecorded`, the
     simulated exchange of seed 1 or the broker as the settings have it (`shioaji`) – unless `open_sources` says, source
@@ -108,9 +115,7 @@ def history_for(
         recorded = _Recorded(others=dict(open_sources))
     sources = sorted({SHIOAJI, SHIOAJI_SIMULATION} & recorded.others.keys())
     if sources or (unrecorded != SIMULATED and recorded.nothing):
-        return _of_the_broker(
-            day, recorded, sources, broker, Quota(market_dir / QUOTA_FILE, now_ns=now_ns, sleep=sleep)
-        )
+        return _of_the_broker(day, recorded, sources, broker, partial(Quota, now_ns=now_ns, sleep=sleep))
     market = _one_market(day, recorded)
     sessions = sessions_of(day)
     past_ns = _last_answer_ns(day) if recorded.markets else min(session.trial_ns for session in sessions)
@@ -131,7 +136,11 @@ def history_for(
 
 
 def _of_the_broker(
-    day: date, recorded: _Recorded, sources: Sequence[str], broker: BrokerConnection | None, quota: Quota
+    day: date,
+    recorded: _Recorded,
+    sources: Sequence[str],
+    broker: BrokerConnection | None,
+    quota: Callable[[Path], Quota],
 ) -> Metered:
     """`sources`: from which of the broker's services the day was recorded; none where nothing of it was."""
     if len(sources) > 1 or (sources and recorded.markets):
@@ -145,7 +154,7 @@ def _of_the_broker(
     if broker is None:
         raise HistoryUnavailable(f"{where}, and nobody may ask the broker here")
     try:
-        return Metered(broker.history(sources[0] if sources else broker.source), quota)
+        return Metered(broker.history(sources[0] if sources else broker.source), quota(broker.quota_path))
     except HistoryUnavailable as reason:
         raise HistoryUnavailable(f"{where}, and the broker cannot be asked about it: {reason}") from None
 

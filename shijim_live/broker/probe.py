@@ -210,7 +210,7 @@ def order_measures(
 
 
 def _is_reported(
-    trading: TradingGateway, order_id: str, began_ns: int, now_ns: Callable[[], int], let_pass: Callable[[int], None]
+    trading: ShioajiTrading, order_id: str, began_ns: int, now_ns: Callable[[], int], let_pass: Callable[[int], None]
 ) -> bool:
     """Waits for an event of the order."""
     while now_ns() - began_ns <= REPORT_NS_MAX:
