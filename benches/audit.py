@@ -9,6 +9,7 @@ from statistics import median
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from benches.measure import Bench, Effort, Row, folder_on_disk, in_fresh_process, interleaved
 from rust_indicators import Continuity, LogWriter
@@ -115,16 +116,16 @@ def make_archive(folder: Path, ticks: int, away: bool) -> int:
 
 
 def _trade(code: str) -> Trade:
-    known = {"exchange": Exchange.TAIFEX, "broker_class": BrokerClass.TICK_FOP_V1, "lane": Lane.BOARD}
-    return Trade(code=code, volume=1, total_volume=1, price_e6=35_000_000_000, **known)
+    return Trade(code=code, volume=1, total_volume=1, price_e6=35_000_000_000, exchange=Exchange.TAIFEX,
+                 broker_class=BrokerClass.TICK_FOP_V1, lane=Lane.BOARD)  # fmt: skip
 
 
 def _made(
-    stamps: np.ndarray[tuple[int], np.dtype[np.int64]],
-    like: np.ndarray[tuple[int], np.dtype[np.void]],
-    totals: np.ndarray[tuple[int], np.dtype[np.int64]],
+    stamps: NDArray[np.int64],
+    like: NDArray[np.void],
+    totals: NDArray[np.int64],
     chance: np.random.Generator,
-) -> np.ndarray[tuple[int], np.dtype[np.void]]:
+) -> NDArray[np.void]:
     code = chance.integers(0, len(CODES), len(stamps))
     made = like[code]
     volume = chance.integers(1, 6, len(stamps))

@@ -64,7 +64,7 @@ def rows(effort: Effort) -> list[Row]:
 
 def _ring_alone() -> Row:
     """The bench in Rust prints both sides of each of its rounds."""
-    command = ["cargo", "bench", "--locked", "--quiet", "--manifest-path", ROOT / "rust_indicators/Cargo.toml"]
+    command = ["cargo", "bench", "--locked", "--quiet", "--manifest-path", str(ROOT / "rust_indicators/Cargo.toml")]
     shown = subprocess.run([*command, "--bench", "ring"], capture_output=True, text=True, check=True).stdout
     rounds = re.findall(r"^ring ([\d.]+) copies ([\d.]+)$", shown, re.MULTILINE)
     ours, copies = (median(float(each[side]) for each in rounds) for side in (0, 1))

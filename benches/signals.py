@@ -45,7 +45,7 @@ def _books() -> list[list[Int64s]]:
     return [bids, volumes[0], asks, volumes[1]]
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _ofi_numba(bid: Any, bid_volume: Any, ask: Any, ask_volume: Any, out: Any) -> None:
     out[0] = 0
     for row in range(1, len(bid)):
@@ -100,7 +100,7 @@ def _ns(seconds: list[float], events: int = ROWS) -> str:
     return f"{median(seconds) / events * 1e9:.2f} ns/event"
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _vpin_numba(side: Any, volume: Any, bucket_volume: int, buckets: int, out: Any) -> int:
     ring = np.zeros(buckets)
     total, made, filled, signed = 0.0, 0, 0, 0
@@ -140,7 +140,7 @@ def _toxicity(effort: Effort) -> list[Row]:
     ]  # fmt: skip
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _hawkes_numba(ns: Any, mu: float, alpha: float, beta: float, out: Any) -> None:
     excited = 0.0
     out[0] = mu
