@@ -112,6 +112,7 @@ def test_options_named_by_themselves_exist(name: str) -> None:
         "shijim_live/command_line.py",
         "shijim_live/cli.py",
         "shijim_live/cli_plan.py",
+        "shijim_live/cli_probe.py",
         "shijim_live/cli_record.py",
         "shijim_live/cli_replay.py",
         "shijim_pipelines/cli.py",
