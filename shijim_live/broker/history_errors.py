@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from shijim_live.broker.gateway import SUSPENDED_NS, TOO_MANY_CONNECTIONS_NS, GatewayError
-from shijim_live.broker.login import one_line
+from shijim_live.broker.gateway import SUSPENDED_NS, GatewayError
+from shijim_live.broker.login import SENT_AWAY, one_line
 from shijim_live.broker.patience import NotAnswered, QuestionRefused
 from shijim_live.broker.quota import QuotaExhausted
 from shijim_live.calendar import MINUTE_NS
@@ -18,8 +18,7 @@ class LoginGone(NotAnswered):
 
 # What the text says comes first: a suspension is told by whatever class the SDK happens to use.
 _SAYINGS: Final[tuple[tuple[str, int, str], ...]] = (
-    (r"操作異常|too many requests|suspended", SUSPENDED_NS, "suspended for too many requests"),
-    (r"too many connections|已達到最多連線|\b451\b", TOO_MANY_CONNECTIONS_NS, "the person has 5 connections already"),
+    *SENT_AWAY,
     (r"maintenance", 5 * MINUTE_NS, "the broker's service is under maintenance"),
     (r"\b503\b", SUSPENDED_NS, "sent away"),
 )

@@ -141,12 +141,16 @@ def key_problems(settings: Settings) -> list[str]:
     return problems
 
 
+# Said to whom asks or connects too much, at a login and at any question: how long to keep away.
+SENT_AWAY: Final[tuple[tuple[str, int, str], ...]] = (
+    (r"操作異常|too many requests|suspended", SUSPENDED_NS, "suspended for too many requests"),
+    (r"too many connections|已達到最多連線|\b451\b", TOO_MANY_CONNECTIONS_NS, "the person has 5 connections already"),
+)
 # What the broker says (ERROR_CODES of its own skills, and its tutorial), how long to wait, and what a person is to do.
 # Without a time to wait it is a refusal: no login will succeed. The first that fits counts.
 _SAYINGS: Final[tuple[tuple[str, int | None, str], ...]] = (
     (r"sign data is timeout", MINUTE_NS, "the clock is more than 30 s off, or the login took as long: timedatectl"),
-    (r"操作異常|too many requests|suspended", SUSPENDED_NS, "suspended for too many requests"),
-    (r"too many connections|已達到最多連線|\b451\b", TOO_MANY_CONNECTIONS_NS, "the person has 5 connections already"),
+    *SENT_AWAY,
     (r"ca has expired", None, f"the certificate has expired: get a new one at {KEYS_PAGE}, then set SHIOAJI_CA_PATH"),
     (r"ca password", None, "the certificate's password is wrong: set SHIOAJI_CA_PASSWORD (at first the person id)"),
     (r"ca not activated|person.?id", None, "the certificate is of another person than the keys: set SHIOAJI_CA_PATH"),

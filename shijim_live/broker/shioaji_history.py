@@ -181,11 +181,6 @@ class ShioajiHistory:
         flag = ascending == self._ascending_is_largest_first
 
         def question(client: HistoryClient, words: HistoryWords) -> list[Row]:
-            if scanner_type not in words.scanner_types or not 0 <= count <= SCANNER_COUNT_MAX:
-                known = ", ".join(words.scanner_types)
-                raise HistoryUnavailable(
-                    f"scanner {scanner_type!r} of {count}: one of {known}, 0 to {SCANNER_COUNT_MAX}"
-                )
             kind = words.scanner_types[scanner_type]
             answer = client.scanners(kind, str(day), flag, count, timeout=QUESTION_TIMEOUT_MS)
             return [_row(one) for one in answer]
