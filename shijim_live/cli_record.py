@@ -192,6 +192,7 @@ class _ReplayedFeed:
 def run_record(arguments: argparse.Namespace) -> int:
     """Records until the feed ends or somebody stops it."""
     settings = shard_settings(arguments)
+    _refuse_simulated_options(arguments)
     universe = _universe(arguments, settings)
     plan, feed = _FEEDS[arguments.broker](arguments, settings, universe)
     plan = replace(plan, delivered=feed.codes() or frozenset())
@@ -220,6 +221,16 @@ def run_record(arguments: argparse.Namespace) -> int:
         watch.finish()
     print(summary(recording, plan, chosen, (time.monotonic_ns() - started_ns) / 1_000_000_000))
     return 0
+
+
+def _refuse_simulated_options(arguments: argparse.Namespace) -> None:
+    """SettingsError: of another feed they would change nothing, and somebody would wait for them."""
+    if arguments.broker == "simulated":
+        return
+    given = {"--fault": arguments.fault, "--market": arguments.market != PLAIN, "--session": arguments.session,
+             "--events": arguments.events}  # fmt: skip
+    if names := [name for name, value in given.items() if value]:
+        raise SettingsError([f"{', '.join(names)}: for --broker simulated, not for {arguments.broker}"])
 
 
 def _universe(arguments: argparse.Namespace, settings: Settings) -> Universe | None:

@@ -66,6 +66,18 @@ LIVE_OPTIONS = [
     (["record", "--broker", "simulated", "--day", DAY, "--seed", "x"], "--seed"),
     (["record", "--broker", "simulated", "--day", DAY, "--seed", "-1"], "seed -1"),
     (["record", "--broker", "simulated", "--day", DAY, "--events", "5"], "target_events"),
+    (
+        ["record", "--broker", "replay", "--from", "x", "--fault", "stalls=2"],
+        "--fault: for --broker simulated",
+    ),
+    (
+        ["record", "--broker", "shioaji", "--market", "taiwan", "--session"],
+        "--market, --session: for",
+    ),
+    (
+        ["record", "--broker", "simulated", "--day", DAY, "--fault", "panics=2"],
+        "'panics=2' is no fault",
+    ),
     (["record", "--broker", "simulated", "--day", DAY, "--restart-outage", "nan"], "'nan' is no number of seconds"),
     (["record", "--broker", "simulated", "--day", DAY, "--restart-outage", "-5"], "--restart-outage"),
     (["record", "--broker", "simulated", "--day", DAY, "--restart-outage", "1e30"], "'1e30' is no number of seconds"),
