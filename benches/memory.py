@@ -9,12 +9,14 @@ import time
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import orjson
 
 from benches import simulated
 from benches.measure import Bench, Effort, Row, folder_on_disk, interleaved
 from rust_indicators import LogWriter
-from shijim_live.events import RECORD_BYTES, SCHEMA_VERSION
+from shijim_live.calendar import DAY_NS
+from shijim_live.events import ABSENT_I64, RECORD_BYTES, SCHEMA_VERSION
 
 BESIDE_RING_MB_MAX = 150
 IMPORT_SECONDS_MAX = 0.5
@@ -22,6 +24,7 @@ STARTS = 5
 POLL_SECONDS = 0.02
 SLOT_BYTES = RECORD_BYTES + 8  # of the ring: the record and its sequence
 RING_SLOTS = 65_536
+STAMPS = (2, 3)  # words of a record: exchange, received
 
 
 def rows(effort: Effort) -> list[Row]:
@@ -50,7 +53,7 @@ def _peak_bytes(folder: Path, blob: bytes, replays: int) -> int:
             "created_ns": number, "build": "bench", "config": {}, "config_hash": "bench", "shard": 0,
         }  # fmt: skip
         writer = LogWriter(source, run_id, orjson.dumps(header).decode())
-        writer.append(blob)
+        writer.append(_days_later(blob, number))
         writer.close()
     command = [sys.executable, "-m", "shijim_live", "record", "--broker", "replay", "--from", str(source), "--quiet",
                "--data-dir", str(folder / f"out{replays}")]  # fmt: skip
@@ -63,6 +66,14 @@ def _peak_bytes(folder: Path, blob: bytes, replays: int) -> int:
             time.sleep(POLL_SECONDS)
     assert process.returncode == 0, f"record ended with {process.returncode}"
     return peak
+
+
+def _days_later(blob: bytes, days: int) -> bytes:
+    """The same records on a later day: recordings of one moment would be merged, and all be open at once."""
+    words = np.frombuffer(blob, np.int64).reshape(-1, RECORD_BYTES // 8).copy()
+    for word in STAMPS:
+        words[words[:, word] != ABSENT_I64, word] += days * DAY_NS
+    return words.tobytes()
 
 
 def _high_water_bytes(pid: int) -> int:
