@@ -113,9 +113,14 @@ def test_a_stop_of_the_whole_service_does_not_end_it_before_the_last_line() -> N
 import os, signal, sys, time
 from shijim_live.broker.masked_stderr import MaskedStderr
 masking = MaskedStderr(({KEY!r},))
-time.sleep(0.5)
+def ignores():
+    status = open(f"/proc/{{masking._process.pid}}/status").read()
+    return int(status.split("SigIgn:")[1].split()[0], 16) >> signal.SIGTERM - 1 & 1
+deadline = time.monotonic() + 20
+while not ignores():
+    assert time.monotonic() < deadline, "a stop would end it"
+    time.sleep(0.01)
 os.kill(masking._process.pid, signal.SIGTERM)
-time.sleep(0.2)
 print("the last word, {KEY}", file=sys.stderr, flush=True)
 masking.close()
 """

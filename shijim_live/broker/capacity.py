@@ -96,10 +96,6 @@ class Plan:
         """The codes that no topic is left for."""
         return tuple(place.code for place in self.places if place.depth is Depth.NOTHING)
 
-    def asked_for(self) -> dict[str, str]:
-        """Delivered code → the code somebody asked for, where the two differ."""
-        return {place.code: place.asked for place in self.places if place.code != place.asked}
-
     def as_json(self) -> dict[str, object]:
         return {
             "day": self.day,
